@@ -105,6 +105,8 @@ class TokenizedCorpus:
     tokens: Int[Tensor, "context token"]
     mask: Bool[Tensor, "context token"]
     """True at real tokens (the beginning-of-sequence token counts as real)."""
+    measured: Bool[Tensor, "context token"]
+    """True at the tokens that are harvested and measured: real, and not the BOS token."""
     document: Int[Tensor, " context"]
     """Index into `corpus.documents`."""
     spans: Int[Tensor, "context token 2"]
@@ -115,13 +117,8 @@ class TokenizedCorpus:
 
     @property
     def n_tokens(self) -> int:
-        """Real tokens, padding not counted."""
-        return int(self.mask.sum())
-
-    @property
-    def is_text(self) -> Bool[Tensor, "context token"]:
-        """True where a token stands for characters of the text (neither padding nor BOS)."""
-        return self.spans[..., 0] >= 0
+        """Measured tokens: neither padding nor BOS."""
+        return int(self.measured.sum())
 
     def select(self, split: Split) -> "TokenizedCorpus":
         """Only the contexts whose document lies on one side of the split."""
@@ -131,20 +128,20 @@ class TokenizedCorpus:
     def __getitem__(self, index: slice | Tensor) -> "TokenizedCorpus":
         return replace(
             self, tokens=self.tokens[index], mask=self.mask[index],
-            document=self.document[index], spans=self.spans[index],
+            measured=self.measured[index], document=self.document[index], spans=self.spans[index],
         )  # fmt: skip
 
     def take(self, n_tokens: int, generator: torch.Generator) -> "TokenizedCorpus":
-        """Random contexts that hold at least `n_tokens` real tokens together (or all there are)."""
+        """Random contexts that hold at least `n_tokens` measured tokens together (or all there are)."""
         order = torch.randperm(len(self), generator=generator)
-        counts = self.mask.sum(1)[order].cumsum(0)
+        counts = self.measured.sum(1)[order].cumsum(0)
         enough = int((counts < n_tokens).sum()) + 1
         return self[order[:enough].sort().values]
 
     def fingerprint(self) -> str:
         """Hash of the tokens, the mask and the documents they came from."""
         digest = hashlib.sha256(self.corpus.fingerprint().encode())
-        for tensor in (self.tokens, self.mask, self.document):
+        for tensor in (self.tokens, self.measured, self.document):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -206,9 +203,12 @@ def tokenize(
     tokens[mask] = torch.tensor([t for row in rows for t in row])
     span_table = torch.full((len(rows), context_tokens, 2), -1, dtype=torch.int64)
     span_table[mask] = torch.tensor([s for row in spans for s in row])
+    measured = mask.clone()
+    measured[:, : len(head)] = False
     return TokenizedCorpus(
-        corpus=corpus, tokens=tokens, mask=mask, document=torch.tensor(owners), spans=span_table
-    )
+        corpus=corpus, tokens=tokens, mask=mask, measured=measured,
+        document=torch.tensor(owners), spans=span_table,
+    )  # fmt: skip
 
 
 def read_texts(path: str | Path, *, separator: str = "<|endoftext|>", heldout_share: float = 0.1) -> Corpus:
