@@ -5,16 +5,8 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress as RichBars,
-    ProgressColumn,
-    Task as RichTask,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 
@@ -50,22 +42,22 @@ SILENT: Progress = _SilentProgress()
 """Reports nothing."""
 
 
-class _RateColumn(ProgressColumn):
-    def render(self, task: RichTask) -> Text:
+class _RateColumn(bars.ProgressColumn):
+    def render(self, task: bars.Task) -> Text:
         speed = task.finished_speed or task.speed
         rate = f"{speed:,.0f} {task.fields['unit']}/s" if speed else ""
         return Text(rate, style="cyan")
 
 
 class _BarTask:
-    def __init__(self, bars: RichBars, identifier: object) -> None:
-        self._bars = bars
+    def __init__(self, display: bars.Progress, identifier: bars.TaskID) -> None:
+        self._display = display
         self._identifier = identifier
 
     def advance(self, amount: int, **numbers: float) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         fields = {"numbers": shown} if shown else {}
-        self._bars.update(self._identifier, advance=amount, **fields)  # type: ignore[arg-type]
+        self._display.update(self._identifier, advance=amount, **fields)
 
 
 class BarProgress:
@@ -77,15 +69,18 @@ class BarProgress:
     @contextmanager
     def task(self, description: str, *, total: int, unit: str) -> Generator[_BarTask]:
         """A bar that is left standing when its work is done."""
-        bars = RichBars(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-            _RateColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[numbers]}"),
+        display = bars.Progress(
+            bars.TextColumn("{task.description:<34}"),
+            bars.BarColumn(bar_width=24),
+            bars.TextColumn("{task.percentage:>3.0f}%"),
+            _RateColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("[dim]{task.fields[numbers]}"),
             console=self.console,
-        )  # fmt: skip
-        with bars:
-            identifier = bars.add_task(description, total=total, unit=unit, numbers="")
-            yield _BarTask(bars, identifier)
+        )
+        with display:
+            identifier = display.add_task(description, total=total, unit=unit, numbers="")
+            yield _BarTask(display, identifier)
 
 
 def default_progress() -> Progress:
