@@ -2,130 +2,56 @@
 
 Passports are stored by column (one tuple or tensor per question over all latents) because that
 is how they are computed, filtered and drawn; `Audit.passport(i)` gives one latent's row.
+
+On disk an audit is `audit.json`, to read and to script against, and `audit.safetensors`.
+`audit.json` holds, at its top level:
+
+| key | content |
+|---|---|
+| `schema_version` | 1 |
+| `subject`, `site`, `dictionary`, `width`, `d_model` | what was audited |
+| `verdicts` | class -> share of latents |
+| `reconstruction` | per decomposition: name and evidence (value, low, high, null, n, better, unit) |
+| `baselines` | baseline -> class -> share of its audited latents |
+| `latents` | columns over all latents: `verdict`, `reason`, `answers` |
+| `evidence` | what each latent-level evidence means; its numbers lie in `audit.safetensors` |
+| `thresholds` | name, value, reason |
+| `provenance` | versions, seed, device, time, and hashes of model, corpus and dictionary |
+
+Readers must refuse a `schema_version` that they do not know.
 """
 
-from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from modelassay.core.errors import UnknownNameError, ValueRangeError
+from modelassay.audit.parts import (
+    Concepts,
+    Examples,
+    LatentDetails,
+    Passport,
+    ReconstructionRow,
+    Threshold,
+    VarianceMap,
+    verdict_shares,
+)
+from modelassay.audit.storage import (
+    evidence_tensors,
+    latent_evidence_from,
+    meaning_of,
+    numbers,
+    part_from,
+    part_tensors,
+    row_from,
+)
+from modelassay.core.errors import CorruptFileError, UnknownNameError, ValueRangeError
+from modelassay.core.files import read_json, read_tensors, write_json, write_tensors
 from modelassay.core.provenance import Provenance
 from modelassay.evidence.evidence import Evidence
 
-VERDICTS = ("model", "activations", "undetermined", "dead")
-QUESTIONS = ("written", "read", "learned", "stable")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Threshold:
-    """A number that a verdict depends on, and why it is that number."""
-
-    name: str
-    value: float
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReconstructionRow:
-    """One decomposition's evidence as a whole."""
-
-    name: str
-    evidence: tuple[Evidence, ...]
-
-    def __getitem__(self, name: str) -> Evidence:
-        for evidence in self.evidence:
-            if evidence.name == name:
-                return evidence
-        raise UnknownNameError("Evidence", name, [e.name for e in self.evidence])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VarianceMap:
-    """Variance in the Euclidean and in the Fisher metric, per latent and per null direction."""
-
-    euclidean: Float[Tensor, " latent"]
-    """Variance of the latent times its direction's squared norm, activation units squared."""
-    fisher: Float[Tensor, " latent"]
-    """What the output sees of it: second-order KL in nats per token."""
-    null_euclidean: Float[Tensor, " direction"]
-    null_fisher: Float[Tensor, " direction"]
-    null_kind: tuple[str, ...]
-    """"random" or "pca", per null direction."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Examples:
-    """Held-out examples of all latents, stored sparsely.
-
-    Example e shows the tokens `starts[e] … starts[e] + lengths[e] - 1` of context `contexts[e]`.
-    Its activations are `values[v]` at window offset `offsets[v]` for v from `value_starts[e]` to
-    `value_starts[e + 1] - 1`.
-    """
-
-    latents: Int[Tensor, " example"]
-    groups: Int[Tensor, " example"]
-    """0 = top; q = 1, 2, … = quantile group q of the active values, 1 the highest."""
-    contexts: Int[Tensor, " example"]
-    """Row of `tokens`."""
-    starts: Int[Tensor, " example"]
-    lengths: Int[Tensor, " example"]
-    peaks: Int[Tensor, " example"]
-    """Offset of the peak within the window."""
-    value_starts: Int[Tensor, " example_plus_one"]
-    offsets: Int[Tensor, " value"]
-    values: Float[Tensor, " value"]
-    tokens: Int[Tensor, "context token"]
-    """Only the contexts that some example shows."""
-    documents: tuple[str, ...]
-    """Name of each of those contexts' document."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Concepts:
-    """Best matches in a concept library, three per latent, best first."""
-
-    names: tuple[str, ...]
-    descriptions: tuple[str, ...]
-    indices: Int[Tensor, "latent rank"]
-    """Into `names`; -1 where there is no match to report."""
-    f1: Float[Tensor, "latent rank"]
-    low: Float[Tensor, "latent rank"]
-    high: Float[Tensor, "latent rank"]
-    null_f1: Float[Tensor, " latent"]
-    """The best F1 that chance reaches for this latent over the whole library."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LatentDetails:
-    """What a reader looks at to understand a latent; none of it enters the verdict."""
-
-    examples: Examples
-    histogram_counts: Int[Tensor, "latent bin"]
-    histogram_edges: Float[Tensor, "latent edge"]
-    promoted: Int[Tensor, "latent rank"]
-    promoted_logits: Float[Tensor, "latent rank"]
-    suppressed: Int[Tensor, "latent rank"]
-    suppressed_logits: Float[Tensor, "latent rank"]
-    neighbours: Int[Tensor, "latent rank"]
-    neighbour_cosines: Float[Tensor, "latent rank"]
-    neighbour_null: float
-    """Typical nearest-neighbour cosine among as many random directions."""
-    concepts: Concepts | None
-    """None for a corpus that the concept library cannot label."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Passport:
-    """One latent's evidence and verdict."""
-
-    latent: int
-    verdict: str
-    reason: str
-    answers: dict[str, str]
-    estimates: dict[str, dict[str, float]]
-    """Evidence name -> value, low, high, null, n (and p_value, q_value where there are any)."""
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,8 +114,111 @@ class Audit:
             estimates={e.name: e.at(latent) for e in self.latent_evidence},
         )
 
+    def summary(self) -> dict[str, Any]:
+        """The content of `audit.json`, which is also what `modelassay audit --json` prints."""
+        concepts = self.details.concepts
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "subject": self.subject,
+            "site": self.site,
+            "dictionary": self.dictionary,
+            "width": self.width,
+            "d_model": self.d_model,
+            "verdicts": self.shares(),
+            "reconstruction": [
+                {"name": row.name, "evidence": {e.name: numbers(e) for e in row.evidence}}
+                for row in self.reconstruction
+            ],
+            "baselines": self.baselines,
+            "latents": {
+                "verdict": self.verdicts,
+                "reason": self.reasons,
+                "answers": self.answers,
+            },
+            "evidence": {e.name: meaning_of(e) for e in self.latent_evidence},
+            "concepts": None
+            if concepts is None
+            else {"names": concepts.names, "descriptions": concepts.descriptions},
+            "documents": self.details.examples.documents,
+            "neighbour_null": self.details.neighbour_null,
+            "null_directions": self.variance.null_kind,
+            "vocabulary": self.vocabulary,
+            "thresholds": [
+                {"name": t.name, "value": t.value, "reason": t.reason} for t in self.thresholds
+            ],
+            "provenance": self.provenance.as_json(),
+        }
 
-def verdict_shares(verdicts: tuple[str, ...]) -> dict[str, float]:
-    """Verdict -> share, all of `VERDICTS`."""
-    counts = Counter(verdicts)
-    return {verdict: counts[verdict] / len(verdicts) for verdict in VERDICTS}
+    def save(self, directory: str | Path) -> None:
+        """Write `audit.safetensors`, then `audit.json`: there is JSON only beside whole tensors."""
+        tensors: dict[str, Tensor] = {}
+        for evidence in self.latent_evidence:
+            tensors |= evidence_tensors(evidence)
+        tensors |= part_tensors("variance", self.variance)
+        tensors |= part_tensors("details", self.details)
+        tensors |= part_tensors("examples", self.details.examples)
+        if self.details.concepts is not None:
+            tensors |= part_tensors("concepts", self.details.concepts)
+        write_tensors(Path(directory) / "audit.safetensors", tensors)
+        write_json(Path(directory) / "audit.json", self.summary())
+
+
+def load_audit(directory: str | Path) -> Audit:
+    """Read an audit back.
+
+    Raises:
+        CorruptFileError: if a file is damaged, of another schema, or lacks a part.
+        FileNotFoundError: if there is no audit.
+    """
+    path = Path(directory) / "audit.json"
+    content = read_json(path)
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise CorruptFileError(
+            f"{str(path)!r} must have schema_version {SCHEMA_VERSION}; got "
+            f"{content.get('schema_version')!r}. Read it with the modelassay that wrote it."
+        )
+    tensors = read_tensors(Path(directory) / "audit.safetensors")
+    try:
+        return _assemble(content, tensors)
+    except KeyError as error:
+        raise CorruptFileError(
+            f"The audit in {str(directory)!r} must be complete; got none of {error}. "
+            "Run the audit again."
+        ) from error
+
+
+def _assemble(content: dict[str, Any], tensors: dict[str, Tensor]) -> Audit:
+    concepts = None
+    if content["concepts"] is not None:
+        words = {name: tuple(value) for name, value in content["concepts"].items()}
+        concepts = part_from(Concepts, "concepts", tensors, **words)
+    examples = part_from(Examples, "examples", tensors, documents=tuple(content["documents"]))
+    details = part_from(
+        LatentDetails,
+        "details",
+        tensors,
+        examples=examples,
+        concepts=concepts,
+        neighbour_null=content["neighbour_null"],
+    )
+    latents = content["latents"]
+    return Audit(
+        subject=content["subject"],
+        site=content["site"],
+        dictionary=content["dictionary"],
+        width=content["width"],
+        d_model=content["d_model"],
+        verdicts=tuple(latents["verdict"]),
+        reasons=tuple(latents["reason"]),
+        answers={question: tuple(given) for question, given in latents["answers"].items()},
+        latent_evidence=latent_evidence_from(content["evidence"], tensors),
+        reconstruction=tuple(row_from(entry) for entry in content["reconstruction"]),
+        baselines=content["baselines"],
+        variance=part_from(
+            VarianceMap, "variance", tensors, null_kind=tuple(content["null_directions"])
+        ),
+        details=details,
+        vocabulary=tuple(content["vocabulary"]),
+        thresholds=tuple(Threshold(**entry) for entry in content["thresholds"]),
+        provenance=Provenance.from_json(content["provenance"]),
+    )
