@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -15,6 +15,7 @@ from modelassay.core.errors import TooFewTokensError, ValueRangeError
 Split = Literal["fit", "heldout"]
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What we need of a Hugging Face fast tokenizer."""
 
