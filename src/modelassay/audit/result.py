@@ -11,7 +11,7 @@ On disk an audit is `audit.json`, to read and to script against, and `audit.safe
 | `schema_version` | 1 |
 | `subject`, `site`, `dictionary`, `width`, `d_model` | what was audited |
 | `verdicts` | class -> share of latents |
-| `reconstruction` | per decomposition: name and evidence (value, low, high, null, n, better, unit) |
+| `reconstruction` | per decomposition: its name and its evidence with interval and null |
 | `baselines` | baseline -> class -> share of its audited latents |
 | `latents` | columns over all latents: `verdict`, `reason`, `answers` |
 | `evidence` | what each latent-level evidence means; its numbers lie in `audit.safetensors` |

@@ -61,7 +61,7 @@ class _BarTask:
 
 
 class BarProgress:
-    """Bars on stderr, drawn by rich; on a stream that is no terminal, one line per finished task."""
+    """Bars on stderr, drawn by rich; elsewhere than on a terminal, a line per finished task."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)

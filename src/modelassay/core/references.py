@@ -24,7 +24,8 @@ class Reference:
         """The BibTeX entry."""
         return (
             f"@{self.kind}{{{self.key},\n  author = {{{self.authors}}},\n"
-            f"  title = {{{{{self.title}}}}},\n  year = {{{self.year}}},\n  url = {{{self.url}}}\n}}"
+            f"  title = {{{{{self.title}}}}},\n  year = {{{self.year}}},\n"
+            f"  url = {{{self.url}}}\n}}"
         )
 
 
@@ -37,50 +38,111 @@ def _arxiv(key: str, authors: str, title: str, identifier: str) -> Reference:
 
 _ALL = (
     Reference(
-        key="chughtai2025", authors="Chughtai, Bilal and Bushnaq, Lucius",
-        title="Activation space interpretability may be doomed", year=2025,
+        key="chughtai2025",
+        authors="Chughtai, Bilal and Bushnaq, Lucius",
+        title="Activation space interpretability may be doomed",
+        year=2025,
         url="https://www.alignmentforum.org/posts/gYfpPbww3wQRaxAFD",
     ),
-    _arxiv("gao2024", "Gao, Leo and others", "Scaling and evaluating sparse autoencoders", "2406.04093"),
-    _arxiv("bussmann2024", "Bussmann, Bart and Leask, Patrick and Nanda, Neel", "BatchTopK sparse autoencoders", "2412.06410"),
+    _arxiv(
+        "gao2024", "Gao, Leo and others", "Scaling and evaluating sparse autoencoders", "2406.04093"
+    ),
+    _arxiv(
+        "bussmann2024",
+        "Bussmann, Bart and Leask, Patrick and Nanda, Neel",
+        "BatchTopK sparse autoencoders",
+        "2412.06410",
+    ),
     Reference(
-        key="bricken2023", authors="Bricken, Trenton and others",
-        title="Towards monosemanticity: decomposing language models with dictionary learning", year=2023,
+        key="bricken2023",
+        authors="Bricken, Trenton and others",
+        title="Towards monosemanticity: decomposing language models with dictionary learning",
+        year=2023,
         url="https://transformer-circuits.pub/2023/monosemantic-features",
     ),
-    _arxiv("rajamanoharan2024jumprelu", "Rajamanoharan, Senthooran and others", "Jumping ahead: improving reconstruction fidelity with JumpReLU sparse autoencoders", "2407.14435"),
-    _arxiv("korznikov2026", "Korznikov, Anton and others", "Sanity checks for sparse autoencoders", "2602.14111"),
-    _arxiv("heap2025", "Heap, Thomas and others", "Automated interpretability metrics do not distinguish trained and random transformers", "2501.17727"),
-    _arxiv("lee2024", "Lee, Daniel J. and Heimersheim, Stefan", "Investigating sensitive directions in GPT-2: an improved baseline and comparative analysis of SAEs", "2410.12555"),
-    _arxiv("paulo2025", "Paulo, Gonçalo and Belrose, Nora", "Sparse autoencoders trained on the same data learn different features", "2501.16615"),
-    _arxiv("karvonen2025", "Karvonen, Adam and others", "SAEBench: a comprehensive benchmark for sparse autoencoders in language model interpretability", "2503.09532"),
+    _arxiv(
+        "rajamanoharan2024jumprelu",
+        "Rajamanoharan, Senthooran and others",
+        "Jumping ahead: improving reconstruction fidelity with JumpReLU sparse autoencoders",
+        "2407.14435",
+    ),
+    _arxiv(
+        "korznikov2026",
+        "Korznikov, Anton and others",
+        "Sanity checks for sparse autoencoders",
+        "2602.14111",
+    ),
+    _arxiv(
+        "heap2025",
+        "Heap, Thomas and others",
+        "Automated interpretability metrics do not distinguish trained and random transformers",
+        "2501.17727",
+    ),
+    _arxiv(
+        "lee2024",
+        "Lee, Daniel J. and Heimersheim, Stefan",
+        "Investigating sensitive directions in GPT-2: an improved baseline "
+        "and comparative analysis of SAEs",
+        "2410.12555",
+    ),
+    _arxiv(
+        "paulo2025",
+        "Paulo, Gonçalo and Belrose, Nora",
+        "Sparse autoencoders trained on the same data learn different features",
+        "2501.16615",
+    ),
+    _arxiv(
+        "karvonen2025",
+        "Karvonen, Adam and others",
+        "SAEBench: a comprehensive benchmark for sparse autoencoders "
+        "in language model interpretability",
+        "2503.09532",
+    ),
     Reference(
-        key="benjamini1995", authors="Benjamini, Yoav and Hochberg, Yosef",
-        title="Controlling the false discovery rate", year=1995, kind="article",
+        key="benjamini1995",
+        authors="Benjamini, Yoav and Hochberg, Yosef",
+        title="Controlling the false discovery rate",
+        year=1995,
+        kind="article",
         url="https://doi.org/10.1111/j.2517-6161.1995.tb02031.x",
     ),
     Reference(
-        key="wilcoxon1945", authors="Wilcoxon, Frank",
-        title="Individual comparisons by ranking methods", year=1945, kind="article",
+        key="wilcoxon1945",
+        authors="Wilcoxon, Frank",
+        title="Individual comparisons by ranking methods",
+        year=1945,
+        kind="article",
         url="https://doi.org/10.2307/3001968",
     ),
     Reference(
-        key="efron1979", authors="Efron, Bradley",
-        title="Bootstrap methods: another look at the jackknife", year=1979, kind="article",
+        key="efron1979",
+        authors="Efron, Bradley",
+        title="Bootstrap methods: another look at the jackknife",
+        year=1979,
+        kind="article",
         url="https://doi.org/10.1214/aos/1176344552",
     ),
     Reference(
-        key="kneser1995", authors="Kneser, Reinhard and Ney, Hermann",
-        title="Improved backing-off for m-gram language modeling", year=1995,
+        key="kneser1995",
+        authors="Kneser, Reinhard and Ney, Hermann",
+        title="Improved backing-off for m-gram language modeling",
+        year=1995,
         url="https://doi.org/10.1109/ICASSP.1995.479394",
     ),
-    _arxiv("nanda2023", "Nanda, Neel and others", "Progress measures for grokking via mechanistic interpretability", "2301.05217"),
+    _arxiv(
+        "nanda2023",
+        "Nanda, Neel and others",
+        "Progress measures for grokking via mechanistic interpretability",
+        "2301.05217",
+    ),
     Reference(
-        key="jordan2024", authors="Jordan, Keller and others",
-        title="Muon: an optimizer for hidden layers in neural networks", year=2024,
+        key="jordan2024",
+        authors="Jordan, Keller and others",
+        title="Muon: an optimizer for hidden layers in neural networks",
+        year=2024,
         url="https://kellerjordan.github.io/posts/muon/",
     ),
-)  # fmt: skip
+)
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}
 
