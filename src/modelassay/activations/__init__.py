@@ -1,0 +1,1 @@
+"""Corpora, harvests of activations, their stores and streams."""

@@ -1,0 +1,1 @@
+"""What takes activations apart: dictionaries, linear baselines, their formats."""

@@ -1,0 +1,1 @@
+"""Concepts that a latent may stand for, checked against computable labels."""

@@ -1,0 +1,1 @@
+"""Where directions lie relative to each other."""

@@ -1,0 +1,1 @@
+"""Looking at latents: examples, logit attribution."""

@@ -1,0 +1,1 @@
+"""From an audit to neutral parts to HTML or text."""

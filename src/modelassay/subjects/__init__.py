@@ -1,0 +1,1 @@
+"""Models under study: sites, access by hooks, verified structure, null twins."""

@@ -1,0 +1,1 @@
+"""Paired arms whose two truths are known."""

@@ -1,0 +1,1 @@
+"""The subject that modelassay brings along."""
