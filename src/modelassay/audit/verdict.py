@@ -35,13 +35,13 @@ from modelassay.evidence.evidence import Evidence
 
 MIN_FIRINGS = Threshold(
     name="minimum held-out firings",
-    value=30,
+    value=30.0,
     reason="A 95 % interval of a share of 1/2 from 30 draws reaches 0.18 to each side; from fewer "
     "it is so wide that only extreme latents could ever clear a threshold (ours).",
 )
 MIN_DOCUMENTS = Threshold(
     name="minimum held-out documents with a firing",
-    value=5,
+    value=5.0,
     reason="Intervals are over documents. A bootstrap over fewer than five clusters is too narrow, "
     "and a latent of one document may be that document.",
 )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _REMEDIES = {
 
 
 @contextmanager
-def translate_os_errors(path: str | Path) -> Iterator[None]:
+def translate_os_errors(path: str | Path) -> Generator[None]:
     """Turn the operating system's refusals into a `StorageError` with a remedy."""
     try:
         yield

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich import progress as bars
 from rich.console import Console
 from rich.text import Text
 
 
+@runtime_checkable
 class Task(Protocol):
     """One piece of long work."""
 
@@ -18,6 +19,7 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What long-running functions report to."""
 
@@ -56,8 +58,9 @@ class _BarTask:
 
     def advance(self, amount: int, **numbers: float) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        fields = {"numbers": shown} if shown else {}
-        self._display.update(self._identifier, advance=amount, **fields)
+        if shown:
+            self._display.update(self._identifier, numbers=shown)
+        self._display.advance(self._identifier, amount)
 
 
 class BarProgress:
