@@ -1,0 +1,108 @@
+"""Which of a model's features are the model's own, and which are only features of its activations?
+
+    import modelassay as ma
+
+    subject = ma.load_subject("bundled")
+    harvest = ma.harvest(subject, ma.bundled_corpus(), sites="resid_post.2", tokens=2_000_000)
+    dictionary = ma.fit(ma.TopK(width=4096, k=32), harvest)
+    audit = ma.audit(subject, dictionary, harvest)
+    audit.save("out/")
+    ma.report(audit).write("out/report.html")
+
+Names are imported on first use, so that `import modelassay` does not load torch.
+"""
+
+import importlib
+import importlib.metadata
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelassay.activations.corpus import Corpus as Corpus
+    from modelassay.activations.corpus import corpus_from_texts as corpus_from_texts
+    from modelassay.activations.corpus import read_texts as read_texts
+    from modelassay.activations.harvest import Harvest as Harvest
+    from modelassay.activations.harvest import harvest as harvest
+    from modelassay.activations.harvest import open_harvest as open_harvest
+    from modelassay.activations.stdlib import stdlib_corpus as bundled_corpus
+    from modelassay.audit.result import Audit as Audit
+    from modelassay.audit.run import audit as audit
+    from modelassay.core.errors import ModelassayError as ModelassayError
+    from modelassay.decompositions.codes import Codes as Codes
+    from modelassay.decompositions.decomposition import Decomposition as Decomposition
+    from modelassay.decompositions.dictionary import Dictionary as Dictionary
+    from modelassay.decompositions.linear import PCA as PCA
+    from modelassay.decompositions.linear import Neurons as Neurons
+    from modelassay.decompositions.linear import RandomDictionary as RandomDictionary
+    from modelassay.decompositions.recipes import BatchTopK as BatchTopK
+    from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
+    from modelassay.decompositions.recipes import TopK as TopK
+    from modelassay.evidence.evidence import Evidence as Evidence
+    from modelassay.fitting.fit import fit as fit
+    from modelassay.report.report import report as report
+    from modelassay.subjects.load import load_subject as load_subject
+    from modelassay.subjects.null_twins import null_twin as null_twin
+    from modelassay.subjects.site import Site as Site
+    from modelassay.subjects.subject import Subject as Subject
+
+PUBLIC = {
+    "Audit": "modelassay.audit.result:Audit",
+    "BatchTopK": "modelassay.decompositions.recipes:BatchTopK",
+    "Codes": "modelassay.decompositions.codes:Codes",
+    "Corpus": "modelassay.activations.corpus:Corpus",
+    "Decomposition": "modelassay.decompositions.decomposition:Decomposition",
+    "Dictionary": "modelassay.decompositions.dictionary:Dictionary",
+    "Evidence": "modelassay.evidence.evidence:Evidence",
+    "Harvest": "modelassay.activations.harvest:Harvest",
+    "ModelassayError": "modelassay.core.errors:ModelassayError",
+    "Neurons": "modelassay.decompositions.linear:Neurons",
+    "PCA": "modelassay.decompositions.linear:PCA",
+    "RandomDictionary": "modelassay.decompositions.linear:RandomDictionary",
+    "ReLUL1": "modelassay.decompositions.recipes:ReLUL1",
+    "Site": "modelassay.subjects.site:Site",
+    "Subject": "modelassay.subjects.subject:Subject",
+    "TopK": "modelassay.decompositions.recipes:TopK",
+    "audit": "modelassay.audit.run:audit",
+    "bundled_corpus": "modelassay.activations.stdlib:stdlib_corpus",
+    "corpus_from_texts": "modelassay.activations.corpus:corpus_from_texts",
+    "fit": "modelassay.fitting.fit:fit",
+    "harvest": "modelassay.activations.harvest:harvest",
+    "load_subject": "modelassay.subjects.load:load_subject",
+    "null_twin": "modelassay.subjects.null_twins:null_twin",
+    "open_harvest": "modelassay.activations.harvest:open_harvest",
+    "read_texts": "modelassay.activations.corpus:read_texts",
+    "report": "modelassay.report.report:report",
+}
+"""Public name -> where it is defined; the imports above say the same to type checkers."""
+
+
+class _Front(ModuleType):
+    """Keeps `modelassay.audit` and `modelassay.report` the functions.
+
+    Importing a subpackage binds its name in its parent, so that `import modelassay.report` (or
+    any import from it) would put the package in the function's place. What lies in the packages
+    is imported with `from modelassay.audit import …`, which does not look at this binding.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Front
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("modelassay")
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'modelassay' has no attribute {name!r}")
+    module, _, attribute = PUBLIC[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC, "__version__"])

@@ -1,1 +1,4 @@
-"""The command line: each command parses, calls one public function, prints."""
+"""The command line: one file a command, each parses, calls public functions and prints.
+
+`--help` loads neither torch nor transformers: what a command needs is imported inside it.
+"""

@@ -1,0 +1,107 @@
+"""The entry point: registers the commands and turns what went wrong into one line and a code.
+
+Exit codes: 0 done; 1 the work could not be done (or was interrupted); 2 the command line is wrong.
+"""
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+import modelassay
+from modelassay.cli.audit import audit
+from modelassay.cli.cite import cite
+from modelassay.cli.doctor import doctor
+from modelassay.cli.fit import fit
+from modelassay.cli.harvest import harvest
+from modelassay.cli.options import examples, note
+from modelassay.cli.report import report
+from modelassay.core.errors import ModelassayError
+
+_RESUMABLE = {"audit", "harvest", "fit"}
+
+
+class Commands(TyperGroup):
+    """Reports what a user can cause in one line, without a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except ModelassayError as error:
+            note(f"modelassay: {error}")
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+            note(f"modelassay: {error.filename!r} must be readable; got {error.strerror!r}.")
+        except KeyboardInterrupt:
+            kept = ctx.invoked_subcommand in _RESUMABLE
+            hint = (
+                " What is finished is kept: the same command with --resume goes on." if kept else ""
+            )
+            note(f"\nmodelassay: interrupted.{hint}")
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    name="modelassay",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: the same in a terminal, a pipe and the documentation
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("modelassay audit", "modelassay audit --help"),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"modelassay {modelassay.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def modelassay_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Which of a model's features are the model's own?
+
+    Take a language model apart into features, and assay them: which ones does the model itself
+    write, read and use, and which are only structure of its data, visible in its activations?
+    """
+    del version
+
+
+app.command(
+    epilog=examples(
+        "modelassay audit",
+        "modelassay audit gpt2 --site resid_pre.8 --dictionary saelens:path/to/folder",
+        "modelassay audit ./my_model --site mlp_out.3 --fit topk --width 4096 --k 32",
+    )
+)(audit)
+app.command(
+    epilog=examples(
+        "modelassay harvest bundled --sites resid_post.2,resid_post.4 --tokens 500000",
+        "modelassay harvest ./my_model --sites mlp_out.3 --corpus texts/ --out out/mlp",
+    )
+)(harvest)
+app.command(
+    epilog=examples(
+        "modelassay fit out/harvest --site resid_post.2 --fit topk --width 2048 --k 32",
+        "modelassay fit out/harvest --fit batchtopk --resume",
+    )
+)(fit)
+app.command(
+    epilog=examples("modelassay report out/audit", "modelassay report out/audit --out page")
+)(report)
+app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)
+app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="modelassay")

@@ -1,0 +1,51 @@
+"""Options that all commands share, and how a command says what it found."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout (progress: stderr).")
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn at random.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps …")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is in --out already.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from what an earlier run left.")]
+SubjectName = Annotated[
+    str, typer.Argument(help="`bundled`, a Hugging Face id, or the folder of a model.")
+]
+Kind = Literal["topk", "batchtopk", "relu"]
+FitKind = Annotated[Kind, typer.Option("--fit", help="Kind of dictionary to fit.")]
+Latents = Annotated[int, typer.Option("--width", help="Latents of the dictionary.", min=1)]
+PerToken = Annotated[int, typer.Option("--k", help="Active latents a token.", min=1)]
+CorpusPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus",
+        help="A text file, or a folder of them. Without it: Python's standard library.",
+    ),
+]
+
+# Scripts may pass the same options to every command; where nothing is random, this says so.
+UnusedSeed = Annotated[int, typer.Option("--seed", help="Has no effect: nothing here is random.")]
+UnusedDevice = Annotated[
+    str, typer.Option("--device", help="Has no effect: nothing here is computed on a device.")
+]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; the backspace keeps its lines from being wrapped."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def say(text: str, result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a command's result on stdout: for people, or as one JSON object."""
+    typer.echo(json.dumps(result, indent=1, ensure_ascii=False) if as_json else text)
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    typer.echo(text, err=True)

@@ -1,0 +1,110 @@
+"""Rules of the house that no linter knows."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import modelassay as ma
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+MAX_BYTES = 24_000  # some 600 lines: what composes everything grows, and has to be split by stage
+
+
+def tracked_text_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("no git work tree here: nothing says which files belong to the project")
+    kinds = {".py", ".md", ".toml", ".yml", ".cff", ".txt", ".html", ".js", ".css", ""}
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return [path for path in paths if path.suffix in kinds and path.is_file()]
+
+
+def test_layers_point_down():
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_files_stay_small():
+    big = {str(path): size for path in SOURCES if (size := path.stat().st_size) > MAX_BYTES}
+    assert not big
+
+
+def test_public_names_are_documented_with_a_sentence():
+    bare = [name for name in ma.PUBLIC if not (getattr(ma, name).__doc__ or "").strip()]
+    assert not bare
+
+
+def test_public_names_are_on_a_page_of_the_documentation():
+    pages = "\n".join(path.read_text("utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    documented = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+    modules = {place.partition(":")[0] for place in ma.PUBLIC.values()}
+    assert modules <= documented
+
+
+def test_documented_modules_exist():
+    pages = "\n".join(path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    for module in re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE):
+        path = ROOT / "src" / Path(*module.split("."))
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), module
+
+
+def test_every_package_says_what_it_is_for():
+    inits = [path for path in SOURCES if path.name == "__init__.py"]
+    assert not [
+        str(path) for path in inits if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+
+
+def test_imports_stand_at_the_top_except_in_the_command_line():
+    offenders = []
+    for path in SOURCES:
+        if "cli" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+                names = [
+                    n.module or "" if isinstance(n, ast.ImportFrom) else n.names[0].name
+                    for n in inner
+                ]
+                offenders += [f"{path}: {name}" for name in names if name not in OPTIONAL]
+    assert not offenders
+
+
+OPTIONAL = {"wandb", "torch.utils.tensorboard", "tensorboard"}
+"""Packages of extras, imported where they are used."""
+
+
+def test_no_path_of_one_machine_is_committed():
+    machine = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/\w|/tmp/(?!$)\w")
+    found = []
+    for path in tracked_text_files():
+        if path == Path(__file__) or path.name == "LICENSE":
+            continue
+        hits = machine.findall(path.read_text("utf-8", errors="replace"))
+        found += [f"{path.relative_to(ROOT)}: {hit}" for hit in hits]
+    assert not found
+
+
+def test_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"version: {ma.__version__}" in citation
+
+
+def test_installed_tools_are_pinned():
+    pins = (ROOT / "constraints.txt").read_text("utf-8")
+    pinned = {line.partition("==")[0].lower() for line in pins.splitlines() if "==" in line}
+    assert {"torch", "transformers", "ruff", "pyright", "pytest", "mkdocs-material"} <= pinned
