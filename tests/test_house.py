@@ -84,7 +84,7 @@ def test_imports_stand_at_the_top_except_in_the_command_line():
     assert not offenders
 
 
-OPTIONAL = {"wandb", "torch.utils.tensorboard", "tensorboard"}
+OPTIONAL = {"wandb", "torch.utils.tensorboard.writer"}
 """Packages of extras, imported where they are used."""
 
 

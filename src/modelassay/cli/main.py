@@ -3,7 +3,7 @@
 Exit codes: 0 done; 1 the work could not be done (or was interrupted); 2 the command line is wrong.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -24,7 +24,8 @@ _RESUMABLE = {"audit", "harvest", "fit"}
 class Commands(TyperGroup):
     """Reports what a user can cause in one line, without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    # The type of `ctx` is private to typer, which carries its own copy of click.
+    def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
@@ -53,10 +54,11 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"modelassay {modelassay.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -4,7 +4,9 @@ Every object carries `schema_version`. It is raised when a key is removed, renam
 meaning; a new key does not raise it. Quantities that were not measured are `null`.
 """
 
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic, which checks these in the tests, wants this one
 
 SCHEMA_VERSION = 1
 
