@@ -1,0 +1,172 @@
+"""`load_subject`: a verified subject from an id, a folder or a module."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from modelassay.core.errors import (
+    CorruptFileError,
+    StorageError,
+    UnknownNameError,
+    UnsupportedModelError,
+)
+from modelassay.subjects.hooks import evaluating
+from modelassay.subjects.structure import is_language_model, refusal, resolve_structure
+from modelassay.subjects.subject import Subject
+from modelassay.subjects.verify import sample_tokens, verify
+
+BUNDLED = Path(__file__).parent / "bundled" / "python_llama"
+"""Folder of the language model that comes with this package."""
+
+_DEFAULT_CONTEXT_TOKENS = 2048  # ours, for models that state no limit
+
+
+def load_subject(
+    source: str | Path | nn.Module,
+    *,
+    tokenizer: Any | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    roles: bool = True,
+) -> Subject:
+    """Load a model and verify its structure.
+
+    A model that you pass as an object is used as it is: it keeps its device, dtype, flags and
+    attention implementation, and shares its weights with the subject. Weights that are loaded
+    here are frozen, so gradients flow to activations only.
+
+    Args:
+        source: "bundled", a folder, a Hugging Face id, a causal language model, or any module.
+        tokenizer: the tokenizer to use instead of the one beside the weights.
+        device: where to put weights that are loaded here.
+        dtype: of weights that are loaded here.
+        revision: branch, tag or commit of a Hugging Face id.
+        roles: resolve and verify the roles of a language model; without, it has module ports only.
+
+    Raises:
+        UnknownNameError: no such folder, and no model with such an id could be fetched.
+        UnsupportedModelError: the model's structure could not be verified.
+        CorruptFileError: the weights are damaged, or do not fit the configuration.
+    """
+    if isinstance(source, nn.Module):
+        return _verified(type(source).__name__, source, tokenizer, roles)
+    folder = BUNDLED if source == "bundled" else Path(source).expanduser()
+    local = folder.is_dir()
+    if not local and _looks_like_a_path(source):
+        raise UnknownNameError("Model folder", str(source), _known_models(folder.parent))
+    origin = str(folder) if local else str(source)
+    module = _load_weights(origin, local, dtype, revision)
+    if tokenizer is None:
+        tokenizer = _load_tokenizer(origin, local, revision)
+    name = "bundled" if source == "bundled" else folder.resolve().name if local else origin
+    return _verified(name, module.to(device).requires_grad_(False).eval(), tokenizer, roles)
+
+
+def _verified(name: str, module: nn.Module, tokenizer: Any | None, roles: bool) -> Subject:
+    structure = None
+    context_tokens = _context_tokens(module)
+    if roles and is_language_model(module):
+        head: Any = module.get_output_embeddings()  # pyright: ignore[reportCallIssue]
+        tokens = sample_tokens(head.weight.shape[0], context_tokens, seed=0)
+        tokens = tokens.to(head.weight.device)
+        with evaluating(module):
+            try:
+                structure = resolve_structure(module, lambda: module(tokens))
+            except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+                if isinstance(error, UnsupportedModelError):
+                    raise
+                raise refusal(
+                    module, f"The model must run on token ids [batch token]; got: {error}."
+                ) from error
+    subject = Subject(
+        name=name,
+        module=module,
+        tokenizer=tokenizer,
+        structure=structure,
+        context_tokens=context_tokens,
+    )
+    if structure is not None:
+        verify(subject)
+    return subject
+
+
+def _load_weights(origin: str, local: bool, dtype: torch.dtype, revision: str | None) -> nn.Module:
+    options: dict[str, Any] = {"local_files_only": True} if local else {"revision": revision}
+    try:
+        module, info = AutoModelForCausalLM.from_pretrained(
+            origin,
+            dtype=dtype,
+            attn_implementation="eager",
+            output_loading_info=True,
+            **options,
+        )
+    except SafetensorError as error:
+        raise CorruptFileError(
+            f"Weights must be whole safetensors files; got damage in {origin!r} ({error}). "
+            "Fetch the model again."
+        ) from error
+    except OSError as error:
+        raise _not_loadable(origin, local, error) from error
+    except ValueError as error:
+        raise UnsupportedModelError(
+            f"A model must be a causal language model that transformers knows; got {origin!r} "
+            f"({error}). Build it yourself and pass the module."
+        ) from error
+    # transformers fills gaps with random weights and only warns.
+    absent = [*info["missing_keys"], *info["mismatched_keys"]]
+    if absent:
+        raise CorruptFileError(
+            f"Weights must hold every parameter of the configuration; {origin!r} lacks or mis-shapes "
+            f"{len(absent)}, such as {absent[0]!r}. Fetch the model again."
+        )
+    return module
+
+
+def _load_tokenizer(origin: str, local: bool, revision: str | None) -> Any | None:
+    if local:
+        names = {path.name for path in Path(origin).iterdir()}
+        if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
+            return None
+        return AutoTokenizer.from_pretrained(origin, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(origin, revision=revision)
+    except OSError:
+        return None
+
+
+def _context_tokens(module: nn.Module) -> int:
+    config = getattr(module, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(text, "max_position_embeddings", None) or _DEFAULT_CONTEXT_TOKENS
+
+
+def _looks_like_a_path(source: str | Path) -> bool:
+    if isinstance(source, Path):
+        return True
+    return source.startswith((".", "/", "~")) or source.count("/") > 1
+
+
+def _known_models(*folders: Path) -> list[str]:
+    """Names that would have worked: "bundled", and model folders in some folders."""
+    present = itertools.chain.from_iterable(f.iterdir() for f in folders if f.is_dir())
+    return ["bundled", *sorted(str(p) for p in present if (p / "config.json").is_file())]
+
+
+def _not_loadable(origin: str, local: bool, error: OSError) -> Exception:
+    if local:
+        return StorageError(
+            f"A model folder must hold config.json and the weights; got {origin!r} ({error}). "
+            "Save the model with save_pretrained."
+        )
+    unknown = UnknownNameError("Model", origin, _known_models(Path.cwd()))
+    unknown.message += (
+        " It is no folder here, and Hugging Face has no model of this name or cannot be reached: "
+        f"{str(error).splitlines()[0]}"
+    )
+    return unknown
