@@ -4,15 +4,19 @@ A marker's words name a function below and its argument, so that a page cannot s
 does not: `<!-- made from code: command audit -->` becomes what `modelassay audit --help` prints.
 """
 
+import inspect
+import pkgutil
 import re
 from collections.abc import Callable
+from importlib import import_module
 
 from typer.testing import CliRunner
 
+import modelassay
 from modelassay.audit.verdict import THRESHOLDS
 from modelassay.cli.main import app
 
-_MARKER = re.compile(r"<!-- made from code: (\w+) ?(\w*) -->")
+_MARKER = re.compile(r"<!-- made from code: (\w+) ?([\w.]*) -->")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -28,6 +32,27 @@ def command_help(name: str) -> str:
     return f"```text\n{result.stdout.strip()}\n```"
 
 
+def module_pages(layer: str) -> str:
+    """The reference of every module of a layer, in alphabetical order."""
+    package = import_module(f"modelassay.{layer}")
+    found = pkgutil.walk_packages(package.__path__, prefix=f"{package.__name__}.")
+    return "\n\n".join(f"::: {module.name}" for module in found if not module.ispkg)
+
+
+def public_names(_: str) -> str:
+    """The public table, each name with the first sentence of its docstring."""
+    rows = ["| name | what it is |", "|---|---|"]
+    for name, place in modelassay.PUBLIC.items():
+        first = inspect.getdoc(getattr(modelassay, name)).partition("\n")[0]
+        rows.append(f"| [`{name}`][{place.replace(':', '.')}] | {first} |")
+    return "\n".join(rows)
+
+
+def module_text(name: str) -> str:
+    """A module's own docstring, without its first sentence."""
+    return (inspect.getdoc(import_module(name)) or "").partition("\n\n")[2]
+
+
 def thresholds(_: str) -> str:
     """The numbers that verdicts depend on."""
     rows = [f"| {t.name} | {t.value:g} | {t.reason} |" for t in THRESHOLDS]
@@ -36,5 +61,8 @@ def thresholds(_: str) -> str:
 
 MAKERS: dict[str, Callable[[str], str]] = {
     "command": command_help,
+    "modules": module_pages,
+    "text": module_text,
+    "names": public_names,
     "thresholds": thresholds,
 }
