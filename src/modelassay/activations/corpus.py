@@ -1,6 +1,7 @@
 """Documents, tokens, and the document-level split that everything downstream respects."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from modelassay.core.errors import TooFewTokensError, ValueRangeError
+from modelassay.core.errors import TooFewTokensError, UnknownNameError, ValueRangeError
+from modelassay.core.files import translate_os_errors
 
 Split = Literal["fit", "heldout"]
+
+_SUFFIXES = {".txt", ".md", ".py"}
+_RUN_CHARACTERS = 4000  # about a thousand tokens: some contexts a document (ours)
 
 
 @runtime_checkable
@@ -21,7 +26,9 @@ class Tokenizer(Protocol):
 
     bos_token_id: int | None
 
-    def __call__(self, text: str, **options: object) -> object: ...
+    def __call__(self, text: str, **options: object) -> object:
+        """Token ids and character offsets."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +61,22 @@ class Corpus:
             )
 
     def select(self, split: Split) -> "Corpus":
-        """Only the documents on one side of the split."""
+        """Only the documents on one side of the split.
+
+        Raises:
+            TooFewTokensError: if there are none.
+        """
+        self.require(split)
         return replace(self, documents=tuple(d for d in self.documents if d.split == split))
+
+    def require(self, split: Split) -> None:
+        """Refuse a corpus without documents on one side of the split."""
+        if not any(document.split == split for document in self.documents):
+            raise TooFewTokensError(
+                f"The corpus must hold documents on the {split!r} side of the split; got none "
+                f"among {len(self.documents)} from {self.source!r}. Add documents, or change "
+                "heldout_share."
+            )
 
     def fingerprint(self) -> str:
         """Hash of names, splits and texts: equal corpora have equal fingerprints."""
@@ -76,12 +97,18 @@ def split_of(name: str, heldout_share: float = 0.1) -> Split:
             f"heldout_share must be between 0 and 1, both excluded; got {heldout_share}. "
             "Use 0.1 unless you have few documents."
         )
-    bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    bucket = (
+        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        / 2**64
+    )
     return "heldout" if bucket < heldout_share else "fit"
 
 
 def corpus_from_texts(
-    texts: Iterable[str], *, source: str, names: Sequence[str] | None = None,
+    texts: Iterable[str],
+    *,
+    source: str,
+    names: Sequence[str] | None = None,
     heldout_share: float = 0.1,
 ) -> Corpus:
     """A corpus of the given texts, split by a hash of each text's name (its number by default)."""
@@ -122,7 +149,12 @@ class TokenizedCorpus:
         return int(self.measured.sum())
 
     def select(self, split: Split) -> "TokenizedCorpus":
-        """Only the contexts whose document lies on one side of the split."""
+        """Only the contexts whose document lies on one side of the split.
+
+        Raises:
+            TooFewTokensError: if the corpus has no document there.
+        """
+        self.corpus.require(split)
         on_side = torch.tensor([d.split == split for d in self.corpus.documents])
         return self[on_side[self.document]]
 
@@ -133,22 +165,29 @@ class TokenizedCorpus:
         )  # fmt: skip
 
     def take(self, n_tokens: int, generator: torch.Generator) -> "TokenizedCorpus":
-        """Random contexts that hold at least `n_tokens` measured tokens together (or all there are)."""
+        """Random contexts that hold at least `n_tokens` measured tokens together.
+
+        All contexts, if they hold fewer. They stay in order.
+        """
         order = torch.randperm(len(self), generator=generator)
         counts = self.measured.sum(1)[order].cumsum(0)
         enough = int((counts < n_tokens).sum()) + 1
         return self[order[:enough].sort().values]
 
     def fingerprint(self) -> str:
-        """Hash of the tokens, the mask and the documents they came from."""
+        """Hash of the tokens, both masks and the documents they came from."""
         digest = hashlib.sha256(self.corpus.fingerprint().encode())
-        for tensor in (self.tokens, self.measured, self.document):
+        for tensor in (self.tokens, self.mask, self.measured, self.document):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
 def tokenize(
-    corpus: Corpus, tokenizer: Tokenizer, *, context_tokens: int, prepend_bos: bool | None = None,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    context_tokens: int,
+    prepend_bos: bool | None = None,
     min_tokens: int = 8,
 ) -> TokenizedCorpus:
     """Cut every document into contexts of `context_tokens` tokens.
@@ -162,10 +201,10 @@ def tokenize(
     Raises:
         TooFewTokensError: if no context remains.
     """
-    if context_tokens < min_tokens:
+    if context_tokens < max(min_tokens, 2):
         raise ValueRangeError(
-            f"context_tokens must be at least min_tokens={min_tokens}; got {context_tokens}. "
-            "Lengthen the contexts."
+            f"context_tokens must be at least min_tokens={min_tokens} and 2; "
+            f"got {context_tokens}. Lengthen the contexts."
         )
     bos = tokenizer.bos_token_id
     with_bos = (bos is not None) if prepend_bos is None else prepend_bos
@@ -181,8 +220,13 @@ def tokenize(
     spans: list[list[tuple[int, int]]] = []
     owners: list[int] = []
     for index, document in enumerate(corpus.documents):
+        # Text is text: a "<s>" written in a document must not become the BOS token.
         encoded = tokenizer(
-            document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            document.text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            verbose=False,
         )
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]  # type: ignore[index]
         for start in range(0, len(ids), body):
@@ -212,34 +256,46 @@ def tokenize(
     )  # fmt: skip
 
 
-def read_texts(path: str | Path, *, separator: str = "<|endoftext|>", heldout_share: float = 0.1) -> Corpus:
+def read_texts(
+    path: str | Path, *, separator: str = "<|endoftext|>", heldout_share: float = 0.1
+) -> Corpus:
     """A corpus from a file or a folder of text files.
 
-    A folder gives one document a file. A single file is cut at lines that hold only `separator`;
-    if there is none, into runs of paragraphs of about 4,000 characters, so that a held-out part
-    exists at all.
+    A folder gives one document a file (`.txt`, `.md`, `.py`). A single file is cut at lines that
+    hold only `separator`; if there is none, into runs of paragraphs of about 4,000 characters, so
+    that a held-out part exists at all.
+
+    Raises:
+        UnknownNameError: if there is nothing at `path`; near misses are suggested.
+        StorageError: if it may not be read.
+        TooFewTokensError: if there is no text in it.
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix in {".txt", ".md", ".py"})
-        return corpus_from_texts(
-            (p.read_text("utf-8", errors="replace") for p in files), source=str(path.name),
-            names=[p.relative_to(path).as_posix() for p in files], heldout_share=heldout_share,
-        )  # fmt: skip
-    text = path.read_text("utf-8", errors="replace")
-    pieces = [piece.strip("\n") for piece in text.split(f"\n{separator}\n")]
+    if not path.exists():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        raise UnknownNameError("A path to texts", str(path), sorted(map(str, beside)))
+    source = path.resolve().name
+    with translate_os_errors(path):
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+            texts = [file.read_text("utf-8", errors="replace") for file in files]
+            names = [file.relative_to(path).as_posix() for file in files]
+            return corpus_from_texts(texts, source=source, names=names, heldout_share=heldout_share)
+        text = path.read_text("utf-8", errors="replace")
+    pieces = re.split(rf"(?m)^{re.escape(separator)}[ \t]*$", text)
     if len(pieces) == 1:
-        pieces = _runs_of_paragraphs(text, 4000)
-    return corpus_from_texts(
-        (p for p in pieces if p.strip()), source=path.name, heldout_share=heldout_share
-    )
+        pieces = _runs_of_paragraphs(text, _RUN_CHARACTERS)
+    stories = [piece.strip("\n") for piece in pieces if piece.strip()]
+    return corpus_from_texts(stories, source=source, heldout_share=heldout_share)
 
 
 def _runs_of_paragraphs(text: str, characters: int) -> list[str]:
-    runs, current = [], ""
-    for paragraph in text.split("\n\n"):
-        if current and len(current) + len(paragraph) > characters:
-            runs.append(current)
-            current = ""
-        current += ("\n\n" if current else "") + paragraph
-    return [*runs, current] if current else runs
+    """Pieces of at least `characters`, cut at a blank line, or at any line once twice as long."""
+    runs, start, end = [], 0, 0
+    for line in text.splitlines(keepends=True):
+        end += len(line)
+        length = end - start
+        if length >= 2 * characters or (length >= characters and not line.strip()):
+            runs.append(text[start:end])
+            start = end
+    return [*runs, text[start:]] if start < len(text) else runs

@@ -1,0 +1,278 @@
+"""Harvest a model's activations: several sites in one pass, into RAM or a resumable store."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from modelassay.activations.corpus import Corpus, Split, TokenizedCorpus
+from modelassay.activations.folder import Folder
+from modelassay.activations.forward import contexts_for, resolve_sites, rows_of_contexts
+from modelassay.activations.manifest import DTYPES, Manifest, StoredFile
+from modelassay.activations.matrix import RowMatrix
+from modelassay.activations.source import ActivationSource
+from modelassay.activations.statistics import Moments
+from modelassay.activations.store import StoreWriter, pack_contexts, read_store
+from modelassay.activations.stream import ActivationStream, RowBlocks
+from modelassay.core.errors import UnknownNameError, ValueRangeError
+from modelassay.core.progress import Progress, Task, default_progress
+from modelassay.core.provenance import Provenance
+from modelassay.core.randomness import derived
+from modelassay.subjects.site import Site
+from modelassay.subjects.subject import Subject
+
+_DTYPE_NAMES = {kind: name for name, kind in DTYPES.items()}
+_SHARD_BYTES = 2**26  # 64 MiB: the most that a kill can cost, and half the memory of writing (ours)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Harvest(ActivationSource):
+    """Activations of some sites at every measured token of a tokenized corpus.
+
+    The rows of every matrix follow the contexts, and within a context the tokens. They are in RAM,
+    or memory-mapped from a store and read when they are used.
+    """
+
+    contexts: TokenizedCorpus
+    sites: tuple[Site, ...]
+    subject_name: str
+    subject_fingerprint: str
+    matrices: Mapping[Site, RowMatrix]
+    """One row a measured token; heads of a per-head site stand side by side."""
+    _moments: dict[Site, Moments] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def rows(self) -> Int[Tensor, "token 2"]:
+        """Context and position in it of every row."""
+        return self.contexts.measured.nonzero()
+
+    def width(self, site: Site | str | None = None) -> int:
+        """Columns of a site's activation matrix."""
+        return self.matrices[self.find(site)].width
+
+    def activations(self, site: Site | str | None = None) -> Float[Tensor, "token width"]:
+        """All rows of a site, in the type in which they are stored.
+
+        A view where they are in RAM, or in a store of one shard; rows that are selected, or lie in
+        several shards, are copied. Where they may not fit into RAM use `matrices[site]`, which
+        reads the rows that one asks for.
+        """
+        return self.matrices[self.find(site)].tensor()
+
+    def select(self, split: Split) -> "Harvest":
+        """Only the documents on one side of the split; no activation is copied.
+
+        Raises:
+            TooFewTokensError: if the corpus has no document there.
+        """
+        contexts = self.contexts.select(split)
+        documents = self.contexts.corpus.documents
+        on_side = torch.tensor([document.split == split for document in documents])
+        kept = on_side[self.contexts.document[self.rows[:, 0]]].nonzero()[:, 0]
+        matrices = {site: matrix.keep(kept) for site, matrix in self.matrices.items()}
+        return replace(self, contexts=contexts, matrices=matrices)
+
+    def moments(self, site: Site | str | None = None) -> Moments:
+        """Mean, covariance and norm of a site's activations; computed once."""
+        site = self.find(site)
+        if site not in self._moments:
+            matrix = self.matrices[site]
+            pieces = map(Moments.of, matrix.chunks())
+            self._moments[site] = reduce(add, pieces, Moments.zero(matrix.width))
+        return self._moments[site]
+
+    def stream(
+        self,
+        site: Site | str | None = None,
+        *,
+        batch_tokens: int,
+        generator: torch.Generator,
+        epochs: int | None = None,
+    ) -> ActivationStream:
+        """The site's activations in random order: see `ActivationStream`."""
+        return ActivationStream(
+            RowBlocks.of(self.matrices[self.find(site)]),
+            batch_tokens=batch_tokens,
+            generator=generator,
+            epochs=epochs,
+        )
+
+
+def harvest(
+    subject: Subject,
+    corpus: Corpus | TokenizedCorpus,
+    sites: Site | str | Sequence[Site | str],
+    *,
+    tokens: int | None = None,
+    directory: str | Path | None = None,
+    batch_contexts: int = 32,
+    dtype: torch.dtype = torch.float32,
+    context_tokens: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Harvest:
+    """Run a model over a corpus once and keep its activations at some sites.
+
+    The model runs no further than the deepest site. With `directory`, shards of some 64 MiB are
+    written by a thread beside it, and the same call after a kill goes on behind the last whole
+    shard; a store that is finished is only opened.
+
+    Args:
+        sites: what to read, such as "resid_post.3"; several are read in one pass.
+        tokens: harvest random contexts that hold about so many tokens; None for all.
+        directory: where to store them: a path or any URL of fsspec; None for RAM.
+        batch_contexts: contexts that the model reads at a time.
+        dtype: type in which they are stored: float32, float16 or bfloat16.
+        context_tokens: length of a context; by default 256 or the most that the model reads.
+        seed: which contexts are taken.
+
+    Raises:
+        NonFiniteError: if an activation is NaN or infinite.
+        ProvenanceError: if `directory` holds a store of another model, corpus, site or dtype.
+        OutputExistsError: if it holds something else.
+        CorruptFileError: if a shard in it is truncated or altered.
+        StorageError: if the disk is full or the place may not be written.
+    """
+    if dtype not in _DTYPE_NAMES:
+        raise UnknownNameError("dtype", str(dtype), map(str, _DTYPE_NAMES))
+    if batch_contexts < 1 or (tokens is not None and tokens < 1):
+        raise ValueRangeError(
+            f"batch_contexts and tokens must be at least 1; got {batch_contexts} and {tokens}."
+        )
+    progress = progress or default_progress()
+    contexts = contexts_for(subject, corpus, context_tokens)
+    if tokens is not None:
+        contexts = contexts.take(tokens, derived(seed, "contexts"))
+    resolved, widths = resolve_sites(subject, sites)
+    run = _Pass(subject, contexts, resolved, widths, batch_contexts, dtype)
+    if directory is None:
+        everything = torch.arange(len(contexts))
+        with progress.task("Harvesting", total=contexts.n_tokens, unit="tokens") as task:
+            filled = run.matrices(everything, task)
+        return Harvest(
+            contexts=contexts,
+            sites=resolved,
+            subject_name=subject.name,
+            subject_fingerprint=subject.fingerprint(),
+            matrices={s: RowMatrix(parts=(filled[s],), mapped=False) for s in resolved},
+        )
+    packed = pack_contexts(contexts)
+    writer = StoreWriter(Folder(str(directory)), _manifest(run, tuple(packed), seed), packed)
+    _write_shards(run, writer, progress)
+    return open_harvest(directory, subject, progress=progress)
+
+
+def open_harvest(
+    directory: str | Path, subject: Subject | None = None, *, progress: Progress | None = None
+) -> Harvest:
+    """Open a store: every checksum is checked, and its matrices are memory-mapped.
+
+    A store that is not on a local disk is downloaded to a temporary folder.
+
+    Args:
+        subject: the model that it must come from; None to take any.
+
+    Raises:
+        CorruptFileError: if a file is missing, truncated or altered, or the store unfinished.
+        ProvenanceError: if it comes from another model.
+    """
+    fingerprint = subject.fingerprint() if subject is not None else None
+    manifest, contexts, matrices = read_store(
+        Folder(str(directory)), progress or default_progress(), fingerprint
+    )
+    sites = {name: Site.parse(name) for name in manifest.widths}
+    return Harvest(
+        contexts=contexts,
+        sites=tuple(sites.values()),
+        subject_name=manifest.subject_name,
+        subject_fingerprint=manifest.subject_fingerprint,
+        matrices={site: matrices[name] for name, site in sites.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass of the model over contexts."""
+
+    subject: Subject
+    contexts: TokenizedCorpus
+    sites: tuple[Site, ...]
+    widths: Mapping[Site, int]
+    batch_contexts: int
+    dtype: torch.dtype
+
+    def matrices(self, numbers: Int[Tensor, " picked"], task: Task) -> dict[Site, Tensor]:
+        """The activation matrices of some contexts, in RAM."""
+        n_tokens = int(self.contexts.measured[numbers].sum())
+        filled = {
+            site: torch.empty(n_tokens, width, dtype=self.dtype)
+            for site, width in self.widths.items()
+        }
+        start = 0
+        for rows in rows_of_contexts(
+            self.subject,
+            self.contexts,
+            self.sites,
+            numbers,
+            batch_contexts=self.batch_contexts,
+            dtype=self.dtype,
+        ):
+            stop = start + len(rows[self.sites[0]])
+            for site, values in rows.items():
+                filled[site][start:stop] = values
+            task.advance(stop - start)
+            start = stop
+        return filled
+
+
+def _manifest(run: _Pass, files: tuple[StoredFile, ...], seed: int) -> Manifest:
+    """What the store will say about itself, before it has any shard."""
+    contexts = run.contexts
+    context_tokens = contexts.tokens.shape[1]
+    context_bytes = context_tokens * sum(run.widths.values()) * run.dtype.itemsize
+    batches = max(1, _SHARD_BYTES // (context_bytes * run.batch_contexts))
+    contexts_file, documents_file = files
+    return Manifest(
+        subject_name=run.subject.name,
+        subject_fingerprint=run.subject.fingerprint(),
+        widths={str(site): width for site, width in run.widths.items()},
+        dtype=_DTYPE_NAMES[run.dtype],
+        contexts_fingerprint=contexts.fingerprint(),
+        corpus_source=contexts.corpus.source,
+        corpus_fingerprint=contexts.corpus.fingerprint(),
+        n_documents=len(contexts.corpus.documents),
+        n_contexts=len(contexts),
+        context_tokens=context_tokens,
+        n_tokens=contexts.n_tokens,
+        seed=seed,
+        contexts_per_shard=batches * run.batch_contexts,
+        provenance=Provenance.collect(seed=seed, device=str(run.subject.device)).as_json(),
+        contexts=contexts_file,
+        documents=documents_file,
+    )
+
+
+def _write_shards(run: _Pass, writer: StoreWriter, progress: Progress) -> None:
+    """Make the shards that are missing; one is written while the next is computed."""
+    shards = torch.arange(len(run.contexts)).split(writer.manifest.contexts_per_shard)
+    missing = writer.missing
+    total = sum(int(run.contexts.measured[shards[number]].sum()) for number in missing)
+    writing: Future[None] | None = None
+    with (
+        progress.task("Harvesting", total=total, unit="tokens") as task,
+        ThreadPoolExecutor(max_workers=1) as pool,
+    ):
+        for number in missing:
+            filled = run.matrices(shards[number], task)
+            if writing is not None:
+                writing.result()
+            named = {str(site): matrix for site, matrix in filled.items()}
+            writing = pool.submit(writer.write_shard, number, named)
+        if writing is not None:
+            writing.result()

@@ -1,0 +1,152 @@
+"""Activations without a store: the model runs while they are used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from modelassay.activations.corpus import Corpus, Split, TokenizedCorpus
+from modelassay.activations.forward import contexts_for, resolve_sites, rows_of_contexts
+from modelassay.activations.source import ActivationSource
+from modelassay.activations.statistics import Moments
+from modelassay.activations.stream import ActivationStream, Blocks
+from modelassay.core.randomness import derived
+from modelassay.subjects.site import Site
+from modelassay.subjects.subject import Subject
+
+_MOMENT_TOKENS = 2**18  # ours: the mean's error is then 1/512 of a standard deviation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamedHarvest(ActivationSource):
+    """A harvest that keeps nothing: each epoch runs the model again, a buffer at a time.
+
+    It streams and has moments as a `Harvest` does, so that `fit` takes either. Random contexts
+    fill a buffer of `buffer_tokens` rows, which is permuted and dealt out.
+    """
+
+    subject: Subject
+    contexts: TokenizedCorpus
+    sites: tuple[Site, ...]
+    widths: Mapping[Site, int]
+    batch_contexts: int
+    """Contexts that the model reads at a time."""
+    buffer_tokens: int
+    """Rows that are mixed: many times a batch and many contexts, in RAM twice."""
+    dtype: torch.dtype
+    subject_name: str
+    subject_fingerprint: str
+    _moments: dict[Site, Moments] = field(default_factory=dict, init=False, repr=False)
+
+    def width(self, site: Site | str | None = None) -> int:
+        """Columns of a site's activation matrix."""
+        return self.widths[self.find(site)]
+
+    def select(self, split: Split) -> "StreamedHarvest":
+        """Only the documents on one side of the split."""
+        return replace(self, contexts=self.contexts.select(split))
+
+    def moments(self, site: Site | str | None = None) -> Moments:
+        """Mean, covariance and norm over random contexts of about 262,144 tokens; run once."""
+        site = self.find(site)
+        if site not in self._moments:
+            some = self.contexts.take(_MOMENT_TOKENS, derived(0, "moments"))
+            rows = rows_of_contexts(
+                self.subject,
+                some,
+                (site,),
+                torch.arange(len(some)),
+                batch_contexts=self.batch_contexts,
+                dtype=self.dtype,
+            )
+            pieces = (Moments.of(piece[site]) for piece in rows)
+            self._moments[site] = reduce(add, pieces, Moments.zero(self.width(site)))
+        return self._moments[site]
+
+    def stream(
+        self,
+        site: Site | str | None = None,
+        *,
+        batch_tokens: int,
+        generator: torch.Generator,
+        epochs: int | None = None,
+    ) -> ActivationStream:
+        """The site's activations in random order: see `ActivationStream`."""
+        return ActivationStream(
+            _ContextBlocks(harvest=self, site=self.find(site), buffer_tokens=self.buffer_tokens),
+            batch_tokens=batch_tokens,
+            generator=generator,
+            epochs=epochs,
+        )
+
+
+def stream_harvest(
+    subject: Subject,
+    corpus: Corpus | TokenizedCorpus,
+    sites: Site | str | Sequence[Site | str],
+    *,
+    tokens: int | None = None,
+    batch_contexts: int = 32,
+    buffer_tokens: int = 2**18,
+    dtype: torch.dtype = torch.float32,
+    context_tokens: int | None = None,
+    seed: int = 0,
+) -> StreamedHarvest:
+    """Activations of some sites, made while they are used; the arguments are those of `harvest`.
+
+    Args:
+        buffer_tokens: activations that are mixed at a time; more mixes better and takes more RAM.
+
+    Raises:
+        NonFiniteError: later, if an activation is NaN or infinite.
+    """
+    contexts = contexts_for(subject, corpus, context_tokens)
+    if tokens is not None:
+        contexts = contexts.take(tokens, derived(seed, "contexts"))
+    resolved, widths = resolve_sites(subject, sites)
+    return StreamedHarvest(
+        subject=subject,
+        contexts=contexts,
+        sites=resolved,
+        widths=widths,
+        batch_contexts=batch_contexts,
+        buffer_tokens=buffer_tokens,
+        dtype=dtype,
+        subject_name=subject.name,
+        subject_fingerprint=subject.fingerprint(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ContextBlocks(Blocks):
+    """The measured tokens of a context are a block; loading it runs the model."""
+
+    harvest: StreamedHarvest
+    site: Site
+    buffer_tokens: int
+    # The model is used by others too, and a thread's hooks would reach into their runs.
+    ahead = False
+
+    @property
+    def sizes(self) -> Int[Tensor, " block"]:
+        """Measured tokens of each context."""
+        return self.harvest.contexts.measured.sum(1)
+
+    def load(
+        self, blocks: Int[Tensor, " picked"], generator: torch.Generator
+    ) -> Float[Tensor, "token width"]:
+        """All measured rows of the given contexts, in random order."""
+        rows = rows_of_contexts(
+            self.harvest.subject,
+            self.harvest.contexts,
+            (self.site,),
+            blocks,
+            batch_contexts=self.harvest.batch_contexts,
+            dtype=self.harvest.dtype,
+        )
+        loaded = torch.cat([batch[self.site] for batch in rows])
+        return loaded.index_select(0, torch.randperm(len(loaded), generator=generator))
