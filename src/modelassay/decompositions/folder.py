@@ -1,0 +1,119 @@
+"""A decomposition's folder: ``config.json`` and ``weights.safetensors``.
+
+The weights are written first and the config, which holds their checksum, last: a folder with a
+config is complete, and a folder that was interrupted while being replaced is refused.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from modelassay.core.errors import CorruptFileError, OutputExistsError
+from modelassay.core.files import (
+    read_json,
+    read_tensors,
+    sha256_of_file,
+    write_json,
+    write_tensors,
+)
+from modelassay.core.provenance import Provenance
+from modelassay.subjects.site import Site
+
+FORMAT = "modelassay decomposition"
+VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """Everything that stands in a folder."""
+
+    kind: str
+    """Which class reads it back."""
+    name: str
+    reads: Site | None
+    writes: Site | None
+    references: tuple[str, ...]
+    subject_fingerprint: str | None
+    provenance: Provenance | None
+    config: dict[str, Any]
+    """What the kind itself needs."""
+    tensors: dict[str, Tensor]
+
+
+def write_folder(saved: Saved, directory: str | Path, *, force: bool) -> None:
+    """Write the folder, weights first.
+
+    Raises:
+        OutputExistsError: if it holds a decomposition and `force` is False.
+        StorageError: if it cannot be written.
+    """
+    directory = Path(directory)
+    if (directory / CONFIG_FILE).exists() and not force:
+        raise OutputExistsError(
+            f"A decomposition's folder must be new; got {str(directory)!r} with a {CONFIG_FILE} "
+            "in it. Pass force=True to replace it, or choose another place."
+        )
+    write_tensors(directory / WEIGHTS_FILE, saved.tensors)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": saved.kind,
+        "name": saved.name,
+        "reads": None if saved.reads is None else str(saved.reads),
+        "writes": None if saved.writes is None else str(saved.writes),
+        "references": list(saved.references),
+        "subject_fingerprint": saved.subject_fingerprint,
+        "provenance": None if saved.provenance is None else saved.provenance.as_json(),
+        "config": saved.config,
+        "weights_sha256": sha256_of_file(directory / WEIGHTS_FILE),
+    }
+    write_json(directory / CONFIG_FILE, content)
+
+
+def read_folder(directory: str | Path) -> Saved:
+    """Read a folder and verify its checksum.
+
+    Raises:
+        CorruptFileError: if it is no decomposition's folder, is damaged, or is of a later version.
+    """
+    config_path = Path(directory) / CONFIG_FILE
+    weights_path = Path(directory) / WEIGHTS_FILE
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise CorruptFileError(
+                f"A decomposition's folder must hold {path.name}; got none in "
+                f"{str(directory)!r}. Check the path, or make the decomposition again."
+            )
+    content = read_json(config_path)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise CorruptFileError(
+            f"{str(config_path)!r} must say format {FORMAT!r}, version {VERSION}; got "
+            f"{content.get('format')!r}, version {content.get('version')!r}. "
+            "Use the release of modelassay that wrote it, or read it as a SAELens folder."
+        )
+    found = sha256_of_file(weights_path)
+    if found != content.get("weights_sha256"):
+        raise CorruptFileError(
+            f"{str(weights_path)!r} must have the SHA-256 {content.get('weights_sha256')}; got "
+            f"{found}. The file was altered or its writing was cut short: make it again."
+        )
+    try:
+        return Saved(
+            kind=content["kind"],
+            name=content["name"],
+            reads=None if content["reads"] is None else Site.parse(content["reads"]),
+            writes=None if content["writes"] is None else Site.parse(content["writes"]),
+            references=tuple(content["references"]),
+            subject_fingerprint=content["subject_fingerprint"],
+            provenance=content["provenance"] and Provenance.from_json(content["provenance"]),
+            config=content["config"],
+            tensors=read_tensors(weights_path),
+        )
+    except KeyError as error:
+        raise CorruptFileError(
+            f"{str(config_path)!r} must have the key {error.args[0]!r}; got none. Make it again."
+        ) from error

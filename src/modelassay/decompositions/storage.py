@@ -1,0 +1,106 @@
+"""Read decompositions that `Decomposition.save` wrote."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelassay.core.errors import CorruptFileError, UnknownNameError
+from modelassay.decompositions.decomposition import Decomposition
+from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.folder import Saved, read_folder
+from modelassay.decompositions.linear import PCA, Neurons
+from modelassay.decompositions.recipes import RECIPES
+from modelassay.decompositions.sparsifiers import (
+    BatchTopKActivation,
+    JumpReLUActivation,
+    ReLUActivation,
+    Sparsifier,
+    TopKActivation,
+)
+
+
+def load_decomposition(directory: str | Path) -> Decomposition:
+    """The decomposition in a folder that `Decomposition.save` wrote, on the CPU.
+
+    Raises:
+        CorruptFileError: if the folder is incomplete, damaged or of a later version.
+    """
+    saved = read_folder(directory)
+    if saved.kind not in _READERS:
+        raise UnknownNameError("A decomposition's kind", saved.kind, _READERS)
+    try:
+        decomposition = _READERS[saved.kind](saved)
+    except KeyError as error:
+        raise CorruptFileError(
+            f"The {saved.kind} in {str(directory)!r} must have the entry {error.args[0]!r}; got "
+            "none. Make it again."
+        ) from error
+    decomposition.subject_fingerprint = saved.subject_fingerprint
+    decomposition.provenance = saved.provenance
+    return decomposition
+
+
+def _read_dictionary(saved: Saved) -> Dictionary:
+    tensors, config = saved.tensors, saved.config
+    return Dictionary(
+        W_enc=tensors["W_enc"],
+        b_enc=tensors["b_enc"],
+        W_dec=tensors["W_dec"],
+        b_dec=tensors["b_dec"],
+        activation=_read_activation(saved),
+        reads=saved.reads,
+        writes=saved.writes,
+        apply_b_dec_to_input=config["apply_b_dec_to_input"],
+        frozen_decoder=config["frozen_decoder"],
+        recipe=_read_recipe(config["recipe"]),
+        name=saved.name,
+        references=saved.references,
+    )
+
+
+def _read_activation(saved: Saved) -> Sparsifier:
+    config, kind = saved.config["activation"], saved.config["activation"]["kind"]
+    match kind:
+        case "topk":
+            return TopKActivation(config["k"])
+        case "batchtopk":
+            return BatchTopKActivation(config["k"], float(saved.tensors["threshold"]))
+        case "relu":
+            return ReLUActivation()
+        case "jumprelu":
+            return JumpReLUActivation(saved.tensors["threshold"])
+        case _:
+            raise UnknownNameError(
+                "A sparsifier's kind", kind, ("topk", "batchtopk", "relu", "jumprelu")
+            )
+
+
+def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
+    if config is None:
+        return None
+    classes = {recipe.__name__: recipe for recipe in RECIPES}
+    if config["kind"] not in classes:
+        raise UnknownNameError("A recipe's kind", config["kind"], classes)
+    return classes[config["kind"]](**{k: v for k, v in config.items() if k != "kind"})
+
+
+def _read_neurons(saved: Saved) -> Neurons:
+    return Neurons(saved.config["d"], saved.reads)
+
+
+def _read_pca(saved: Saved) -> PCA:
+    tensors = saved.tensors
+    return PCA(
+        tensors["mean"],
+        tensors["components"],
+        tensors["variances"],
+        k=saved.config["k"],
+        site=saved.reads,
+    )
+
+
+_READERS: dict[str, Callable[[Saved], Decomposition]] = {
+    "dictionary": _read_dictionary,
+    "neurons": _read_neurons,
+    "pca": _read_pca,
+}
