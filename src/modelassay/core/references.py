@@ -142,6 +142,28 @@ _ALL = (
         year=2024,
         url="https://kellerjordan.github.io/posts/muon/",
     ),
+    Reference(
+        key="conerly2024",
+        authors="Conerly, Tom and Templeton, Adly and Bricken, Trenton and others",
+        title="Circuits updates, April 2024: update on how we train SAEs",
+        year=2024,
+        url="https://transformer-circuits.pub/2024/april-update",
+    ),
+    Reference(
+        key="elhage2022",
+        authors="Elhage, Nelson and others",
+        title="Toy models of superposition",
+        year=2022,
+        url="https://transformer-circuits.pub/2022/toy_model",
+    ),
+    Reference(
+        key="pearson1901",
+        authors="Pearson, Karl",
+        title="On lines and planes of closest fit to systems of points in space",
+        year=1901,
+        kind="article",
+        url="https://doi.org/10.1080/14786440109462720",
+    ),
 )
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}
