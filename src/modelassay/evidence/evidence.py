@@ -55,7 +55,7 @@ class Evidence:
             )
 
     def at(self, latent: int = 0) -> dict[str, float]:
-        """One latent's numbers: value, low, high, null, n, and p_value, q_value if there are any."""
+        """One latent's numbers: value, low, high, null, n, and p_value, q_value where measured."""
         numbers: dict[str, float] = {
             "value": float(self.value[latent]),
             "low": float(self.low[latent]),
