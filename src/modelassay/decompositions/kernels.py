@@ -68,7 +68,9 @@ class _WithWeightGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # by its decorator
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
         (gradient,) = grad_outputs
         values, indices, offsets = ctx.saved_tensors
         weight = _sum_by_latent(values, indices, offsets, gradient, ctx.width)
@@ -173,7 +175,9 @@ class _WithEncoderGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # by its decorator
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
         (gradient,) = grad_outputs
         values, indices, x, W_enc, centre, offsets = ctx.saved_tensors
         _, _, needs_x, needs_weight, _, needs_centre, _ = ctx.needs_input_grad

@@ -1,0 +1,291 @@
+"""Read and write dictionaries as SAELens folders.
+
+A folder holds ``cfg.json``, ``sae_weights.safetensors`` and, if firing rates are known,
+``sparsity.safetensors``. Tensors: ``W_enc`` [d_in, d_sae], ``b_enc`` [d_sae], ``W_dec`` [d_sae,
+d_in], ``b_dec`` [d_in]; ``threshold`` [d_sae] for jumprelu, ``topk_threshold`` [] in checkpoints
+of batchtopk. What SAELens applies at run time (scaled inputs, choice by decoder norm, factors per
+latent) is folded into the weights, so that reconstructions are the same.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from modelassay.core.errors import (
+    CorruptFileError,
+    NonFiniteError,
+    OutputExistsError,
+    ShapeError,
+    ValueRangeError,
+)
+from modelassay.core.files import read_tensors, write_json, write_tensors
+from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.formats.hook_names import hook_of_site, site_of_hook
+from modelassay.decompositions.formats.saelens_config import (
+    CONFIG_FILE,
+    SaeLensConfig,
+    read_config,
+)
+from modelassay.decompositions.sparsifiers import (
+    BatchTopKActivation,
+    JumpReLUActivation,
+    ReLUActivation,
+    Sparsifier,
+    TopKActivation,
+)
+from modelassay.subjects.site import Site
+
+WEIGHTS_FILE = "sae_weights.safetensors"
+SPARSITY_FILE = "sparsity.safetensors"
+
+_ARCHITECTURES = {
+    "relu": "standard",
+    "topk": "topk",
+    "batchtopk": "batchtopk",
+    "jumprelu": "jumprelu",
+}
+_REFERENCES = {
+    "standard": ("bricken2023",),
+    "topk": ("gao2024",),
+    "batchtopk": ("bussmann2024",),
+    "jumprelu": ("rajamanoharan2024jumprelu",),
+}
+
+
+def read_saelens(
+    folder: str | Path, *, site: Site | None = None, centred: bool | None = None
+) -> Dictionary:
+    """Read a SAELens folder: standard, topk, batchtopk or jumprelu, any version.
+
+    Half-precision weights become float32. Latent values are in units of the decoder's rows as
+    this function returns them, which for scaled inputs are not SAELens' units.
+
+    Args:
+        folder: holds ``cfg.json`` and ``sae_weights.safetensors``.
+        site: where the dictionary belongs; None reads the hook's name.
+        centred: whether the residual stream that it was fitted on had its mean over the width
+            subtracted, as TransformerLens does with ``center_writing_weights``. That is then done
+            by the encoder. None believes the config, which in old folders may be silent.
+
+    Raises:
+        CorruptFileError: if a file is missing or truncated, or a tensor is missing.
+        ShapeError: if a tensor has the wrong shape, for example transposed.
+        NonFiniteError: if a tensor holds NaN or infinities.
+        ValueRangeError: if the config says what this reader does not understand.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    if site is None and config.hook_name is not None:
+        site = site_of_hook(config.hook_name)
+    weights = _read_weights(folder, config)
+    W_enc, b_enc, W_dec, b_dec = (weights[k] for k in ("W_enc", "b_enc", "W_dec", "b_dec"))
+    if config.finetuned_scale:
+        W_dec = W_dec * weights["scaling_factor"].unsqueeze(1)
+    if config.rescale_by_decoder_norm:
+        norms = W_dec.norm(dim=1)
+        if not bool((norms > 0).all()):
+            raise ValueRangeError(
+                f"{str(folder / WEIGHTS_FILE)!r}: rows of W_dec must not be zero where values "
+                f"are divided by their norm; got {int((norms == 0).sum())} of them. "
+                "Export the dictionary again."
+            )
+        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms.unsqueeze(1)
+    if config.centred if centred is None else centred:
+        W_enc, b_enc = _centring_encoder(W_enc, b_enc, b_dec, config)
+    dictionary = Dictionary(
+        W_enc=W_enc,
+        b_enc=b_enc,
+        W_dec=W_dec,
+        b_dec=b_dec,
+        activation=_activation(config, weights),
+        reads=site,
+        writes=site,
+        apply_b_dec_to_input=config.apply_b_dec_to_input,
+        references=_references(config),
+    )
+    if config.input_scale != 1:
+        dictionary.fold_input_scale(config.input_scale)
+    return dictionary
+
+
+def write_saelens(
+    dictionary: Dictionary,
+    folder: str | Path,
+    *,
+    model_name: str | None = None,
+    firing_rates: Float[Tensor, " latent"] | None = None,
+    force: bool = False,
+) -> None:
+    """Write a folder that SAELens 6 and later load for inference.
+
+    BatchTopK becomes jumprelu with its calibrated threshold for every latent, as SAELens itself
+    exports it.
+
+    Args:
+        dictionary: an autoencoder.
+        folder: made if absent.
+        model_name: of the model that it belongs to.
+        firing_rates: share of tokens on which each latent is active.
+        force: whether a dictionary that is there already may be replaced.
+
+    Raises:
+        ShapeError: if it is no autoencoder.
+        ValueRangeError: if its threshold is not calibrated or its site has no hook name.
+        OutputExistsError: if a dictionary is there already and `force` is False.
+        StorageError: if the folder cannot be written.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG_FILE).exists() and not force:
+        raise OutputExistsError(
+            f"A SAELens folder must be new; got {str(folder)!r} with a {CONFIG_FILE} in it. "
+            "Pass force=True to replace it, or choose another place."
+        )
+    if dictionary.d_in != dictionary.d_out or dictionary.reads != dictionary.writes:
+        raise ShapeError(
+            "Only dictionaries that reconstruct what they read have this form; got "
+            f"{dictionary.d_in} -> {dictionary.d_out}. Save it in our own format instead."
+        )
+    hook_name = None if dictionary.reads is None else hook_of_site(dictionary.reads)
+    architecture, config, thresholds = _inference_form(dictionary)
+    tensors = {name: getattr(dictionary, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    content = {
+        "architecture": architecture,
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.width,
+        "dtype": str(dictionary.W_dec.dtype).removeprefix("torch."),
+        "device": "cpu",
+        "apply_b_dec_to_input": dictionary.apply_b_dec_to_input,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        **config,
+        "metadata": {
+            "sae_lens_version": "6.0.0",  # whose layout this is
+            "model_name": model_name,
+            "hook_name": hook_name,
+            "hook_head_index": None,
+            "training_architecture": _ARCHITECTURES[dictionary.activation.kind],
+            # Our subjects' weights are never processed: their residual stream keeps its mean.
+            "model_from_pretrained_kwargs": {"center_writing_weights": False},
+        },
+    }
+    write_tensors(folder / WEIGHTS_FILE, tensors | thresholds)
+    if firing_rates is not None:
+        # SAELens' constant: a latent that never fired has -10.
+        sparsity = {"sparsity": torch.log10(firing_rates + 1e-10)}
+        write_tensors(folder / SPARSITY_FILE, sparsity)
+    write_json(folder / CONFIG_FILE, content)
+
+
+def _inference_form(dictionary: Dictionary) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Architecture, further config and further tensors that say what the sparsifier does."""
+    match dictionary.activation:
+        case ReLUActivation():
+            return "standard", {}, {}
+        case TopKActivation(k=k):
+            return "topk", {"k": k, "rescale_acts_by_decoder_norm": False}, {}
+        case BatchTopKActivation(threshold=threshold):
+            if bool(threshold.isnan()):
+                raise ValueRangeError(
+                    "A BatchTopK dictionary must have a calibrated threshold to be exported; got "
+                    "none. Fit it to the end, or call activation.calibrate(threshold)."
+                )
+            filled = threshold.to(dictionary.b_enc).expand(dictionary.width)
+            return "jumprelu", {}, {"threshold": filled}
+        case JumpReLUActivation(threshold=threshold):
+            return "jumprelu", {}, {"threshold": threshold}
+
+
+def _read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
+    """All tensors of the folder, each checked for its place, shape and values."""
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise CorruptFileError(
+            f"A SAELens folder must hold {WEIGHTS_FILE}; got none in {str(folder)!r}. "
+            "Fetch the whole folder."
+        )
+    weights = read_tensors(path)
+    if config.architecture == "jumprelu" and "log_threshold" in weights:
+        weights["threshold"] = weights.pop("log_threshold").exp()  # checkpoints of old versions
+    wanted = {
+        "W_enc": [config.d_in, config.d_sae],
+        "b_enc": [config.d_sae],
+        "W_dec": [config.d_sae, config.d_in],
+        "b_dec": [config.d_in],
+    }
+    if config.architecture == "jumprelu":
+        wanted["threshold"] = [config.d_sae]
+    if config.architecture == "batchtopk":
+        wanted["topk_threshold"] = []
+    if config.finetuned_scale or _is_idle(weights.get("scaling_factor")):
+        wanted["scaling_factor"] = [config.d_sae]
+    _check_weights(weights, wanted, path)
+    # Half precision is for storage: its products would lose what the audit measures.
+    return {
+        name: tensor if tensor.dtype == torch.float64 else tensor.float()
+        for name, tensor in weights.items()
+    }
+
+
+def _is_idle(factor: Tensor | None) -> bool:
+    """Whether old folders' factor per latent is there and all ones: it was stored unused."""
+    return factor is not None and bool((factor == 1).all())
+
+
+def _check_weights(weights: dict[str, Tensor], wanted: dict[str, list[int]], path: Path) -> None:
+    for name in sorted(wanted.keys() - weights.keys()):
+        raise CorruptFileError(
+            f"{str(path)!r}: the tensor {name} must be there, of shape {wanted[name]}; got "
+            f"{', '.join(sorted(weights))}. Fetch the folder again, or correct its architecture."
+        )
+    for name, tensor in weights.items():
+        if name not in wanted:
+            raise ValueRangeError(
+                f"{str(path)!r}: the tensors must be {', '.join(wanted)}; got also {name}. "
+                "Its meaning is not known here, and leaving it out would give wrong numbers."
+            )
+        shape = list(tensor.shape)
+        if shape != wanted[name]:
+            hint = "Transpose it." if shape == wanted[name][::-1] else "Fetch the folder again."
+            raise ShapeError(
+                f"{str(path)!r}: {name} must have the shape {wanted[name]}; got {shape}. {hint}"
+            )
+        if not bool(tensor.isfinite().all()):
+            bad = int((~tensor.isfinite()).sum())
+            raise NonFiniteError(
+                f"{str(path)!r}: {name} must be finite; got {bad} entries that are NaN or Inf. "
+                "Fetch the folder again, or from before the training diverged."
+            )
+
+
+def _activation(config: SaeLensConfig, weights: dict[str, Tensor]) -> Sparsifier:
+    match config.architecture:
+        case "standard":
+            return ReLUActivation()
+        case "topk":
+            return TopKActivation(config.k or 1)
+        case "batchtopk":
+            return BatchTopKActivation(config.k or 1, float(weights["topk_threshold"]))
+        case "jumprelu":
+            return JumpReLUActivation(weights["threshold"])
+
+
+def _centring_encoder(
+    W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, config: SaeLensConfig
+) -> tuple[Tensor, Tensor]:
+    """The encoder that subtracts each activation's mean over the width first.
+
+    With C the centring, ``(x C - b_dec) W + b = (x - b_dec) C W + b - b_dec (W - C W)``.
+    """
+    mean = W_enc.double().mean(0)
+    if config.apply_b_dec_to_input:
+        b_enc = (b_enc.double() - b_dec.double().sum() * mean).to(b_enc.dtype)
+    return (W_enc.double() - mean).to(W_enc.dtype), b_enc
+
+
+def _references(config: SaeLensConfig) -> tuple[str, ...]:
+    """The papers of the architecture that it was trained with."""
+    trained_as = config.training_architecture
+    return _REFERENCES[trained_as if trained_as in _REFERENCES else config.architecture]

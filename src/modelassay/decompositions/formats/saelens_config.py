@@ -1,0 +1,162 @@
+"""What a SAELens folder's ``cfg.json`` says, in one form for all versions; the rest is refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from modelassay.core.errors import CorruptFileError, ValueRangeError
+from modelassay.core.files import read_json
+
+CONFIG_FILE = "cfg.json"
+SCALER_FILE = "activation_scaler.json"
+
+Architecture = Literal["standard", "topk", "batchtopk", "jumprelu"]
+_ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")
+
+# Version 6 and later: what acts on the forward pass, and what is known not to. Any other key
+# might change the meaning of the weights.
+_MEANINGFUL = {
+    "architecture", "d_in", "d_sae", "k", "rescale_acts_by_decoder_norm", "apply_b_dec_to_input",
+    "normalize_activations", "reshape_activations", "metadata",
+}  # fmt: skip
+_HARMLESS = {
+    "dtype", "device", "sae_lens_version", "decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps",
+    "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr",
+    "jumprelu_init_threshold", "jumprelu_bandwidth", "jumprelu_sparsity_loss_mode",
+    "jumprelu_tanh_scale", "jumprelu_ste_to_input", "l0_coefficient", "l0_warm_up_steps",
+    "pre_act_loss_coefficient", "target_l0",
+}  # fmt: skip
+
+# Before version 6 the file was flat and some names differed.
+_OLD_NAMES = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn": "activation_fn_str",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SaeLensConfig:
+    """What the weights mean."""
+
+    architecture: Architecture
+    d_in: int
+    """Width of the activations."""
+    d_sae: int
+    """Number of latents."""
+    k: int | None
+    """Active latents per token, for topk and batchtopk."""
+    rescale_by_decoder_norm: bool
+    """Whether pre-activations are multiplied with the decoder's norms before the choice."""
+    apply_b_dec_to_input: bool
+    input_scale: float
+    """What activations are multiplied with before encoding."""
+    finetuned_scale: bool
+    """Whether a factor per latent is applied before decoding (old folders)."""
+    hook_name: str | None
+    centred: bool
+    """Whether TransformerLens centred the residual stream that it was fitted on."""
+    training_architecture: str | None
+
+
+def read_config(folder: Path) -> SaeLensConfig:
+    """Read ``cfg.json`` of any version.
+
+    Raises:
+        CorruptFileError: if the file or a key that it must have is missing.
+        ValueRangeError: if it says something that this reader does not understand.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise CorruptFileError(
+            f"A SAELens folder must hold {CONFIG_FILE}; got none in {str(folder)!r}. "
+            "Check the path: every dictionary has a folder of its own."
+        )
+    content = read_json(path)
+    content = _of_version_6(content, path) if "metadata" in content else _flat(content)
+    for key in ("d_in", "d_sae"):
+        if not isinstance(content.get(key), int):
+            raise CorruptFileError(
+                f"{str(path)!r}: {key} must be a whole number; got {content.get(key)!r}. "
+                "Fetch the folder again."
+            )
+    return _understood(content, folder)
+
+
+def _of_version_6(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    for key in content:
+        if key not in _MEANINGFUL | _HARMLESS:
+            raise _refusal(path, key, content[key], "a key that this reader knows")
+    return {**content["metadata"], **content}
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The old form's facts under version 6's names; its many training settings mean nothing."""
+    flat = {_OLD_NAMES.get(key, key): value for key, value in content.items()}
+    if flat.get("activation_fn_str") == "topk" and flat.get("architecture") != "gated":
+        # TopK was first an activation function of the standard architecture.
+        flat |= {"architecture": "topk", "k": (flat.get("activation_fn_kwargs") or {}).get("k")}
+    if "hook_z" in (flat.get("hook_name") or ""):
+        flat.setdefault("reshape_activations", "hook_z")
+    return {"architecture": "standard", **flat}
+
+
+def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
+    path = folder / CONFIG_FILE
+    architecture = content.get("architecture")
+    if architecture not in _ARCHITECTURES:
+        raise _refusal(path, "architecture", architecture, f"one of {', '.join(_ARCHITECTURES)}")
+    wanted = {
+        "activation_fn_str": (None, "relu", "topk"),
+        "reshape_activations": (None, "none"),
+        "hook_head_index": (None,),
+    }
+    for key, allowed in wanted.items():
+        if content.get(key) not in allowed:
+            raise _refusal(path, key, content[key], f"one of {allowed}")
+    k = content.get("k")
+    if architecture in ("topk", "batchtopk") and not (isinstance(k, int | float) and k >= 1):
+        raise _refusal(path, "k", k, "a number of at least 1")
+    kwargs: Mapping[str, Any] = content.get("model_from_pretrained_kwargs") or {}
+    return SaeLensConfig(
+        architecture=architecture,
+        d_in=content["d_in"],
+        d_sae=content["d_sae"],
+        k=None if k is None else round(k),
+        rescale_by_decoder_norm=bool(content.get("rescale_acts_by_decoder_norm", False)),
+        apply_b_dec_to_input=bool(content.get("apply_b_dec_to_input", True)),
+        input_scale=_input_scale(content.get("normalize_activations"), folder),
+        finetuned_scale=bool(content.get("finetuning_scaling_factor", False)),
+        hook_name=content.get("hook_name"),
+        centred=bool(kwargs.get("center_writing_weights", False)),
+        training_architecture=content.get("training_architecture"),
+    )
+
+
+def _input_scale(normalisation: object, folder: Path) -> float:
+    """What activations are multiplied with: 1, or the factor that a checkpoint keeps beside."""
+    # Older folders said True or False.
+    if normalisation in (None, False, "none"):
+        return 1.0
+    if normalisation is not True and normalisation != "expected_average_only_in":
+        raise _refusal(
+            folder / CONFIG_FILE, "normalize_activations", normalisation,
+            "none or expected_average_only_in, which are linear",
+        )  # fmt: skip
+    scaler = folder / SCALER_FILE
+    scale = read_json(scaler).get("scaling_factor") if scaler.is_file() else None
+    if not (isinstance(scale, int | float) and scale > 0):
+        raise ValueRangeError(
+            f"{str(folder / CONFIG_FILE)!r}: normalize_activations is {normalisation!r}, so "
+            f"{SCALER_FILE} must hold a scaling_factor above 0; got {scale!r}. "
+            "Export the dictionary with its scale folded, or fetch the whole checkpoint."
+        )
+    return float(scale)
+
+
+def _refusal(path: Path, key: str, found: object, expected: str) -> ValueRangeError:
+    return ValueRangeError(
+        f"{str(path)!r}: {key} must be {expected}; got {found!r}. "
+        "Its meaning is not known here, and guessing it would give wrong numbers."
+    )
