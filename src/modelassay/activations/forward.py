@@ -1,121 +1,162 @@
 """Run a model on contexts and keep the activations of the measured tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from modelassay.activations.corpus import Corpus, TokenizedCorpus, tokenize
-from modelassay.core.errors import NonFiniteError, ShapeError, ValueRangeError
+from modelassay.core.errors import (
+    NonFiniteError,
+    ShapeError,
+    TooFewTokensError,
+    UnknownNameError,
+    ValueRangeError,
+)
+from modelassay.core.randomness import derived
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Types in which activations are kept."""
 
 _DEFAULT_CONTEXT_TOKENS = 256  # ours: enough context for small models, cheap attention
 
 
-def contexts_for(
-    subject: Subject, corpus: Corpus | TokenizedCorpus, context_tokens: int | None = None
-) -> TokenizedCorpus:
-    """The corpus in the subject's tokens, in contexts that the subject can read.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForwardPass:
+    """A pass of a model over contexts, and what is read on the way."""
 
-    Raises:
-        ValueRangeError: if contexts are longer than the subject's, or it has no tokenizer.
-    """
-    most = subject.context_tokens
-    if isinstance(corpus, TokenizedCorpus):
-        length = corpus.tokens.shape[1]
-        if context_tokens not in (None, length):
+    subject: Subject
+    contexts: TokenizedCorpus
+    sites: tuple[Site, ...]
+    widths: Mapping[Site, int]
+    """Columns of each site's matrix; the heads of a per-head site stand side by side."""
+    batch_contexts: int
+    """Contexts that the model reads at a time."""
+    dtype: torch.dtype
+    """Type in which activations are kept: one of `DTYPES`."""
+
+    def __post_init__(self) -> None:
+        if self.batch_contexts < 1:
             raise ValueRangeError(
-                f"context_tokens must be the tokenized corpus's {length}; got {context_tokens}. "
-                "Leave it out, or tokenize anew."
+                f"batch_contexts must be at least 1; got {self.batch_contexts}. Raise it."
             )
-    else:
-        length = min(_DEFAULT_CONTEXT_TOKENS, most) if context_tokens is None else context_tokens
-    if length > most:
-        raise ValueRangeError(
-            f"Contexts must be at most as long as {subject.name!r} reads, {most} tokens; "
-            f"got {length}. Lower context_tokens."
+        if self.dtype not in DTYPES.values():
+            raise UnknownNameError("dtype", str(self.dtype), map(str, DTYPES.values()))
+
+    @staticmethod
+    def plan(
+        subject: Subject,
+        corpus: Corpus | TokenizedCorpus,
+        sites: Site | str | Sequence[Site | str],
+        *,
+        tokens: int | None,
+        context_tokens: int | None,
+        batch_contexts: int,
+        dtype: torch.dtype,
+        seed: int,
+    ) -> "ForwardPass":
+        """The pass that reads some sites on a corpus; the arguments are those of `harvest`."""
+        contexts = _contexts_for(
+            subject, corpus, tokens=tokens, context_tokens=context_tokens, seed=seed
         )
-    if isinstance(corpus, TokenizedCorpus):
-        return corpus
-    if subject.tokenizer is None:
-        raise ValueRangeError(
-            f"A corpus of texts needs a tokenizer; got the subject {subject.name!r} without one. "
-            "Load it with tokenizer=…, or pass a TokenizedCorpus."
+        asked = [sites] if isinstance(sites, Site | str) else sites
+        resolved = tuple(dict.fromkeys(subject.resolve(site) for site in asked))
+        return ForwardPass(
+            subject=subject,
+            contexts=contexts,
+            sites=resolved,
+            widths=_widths(subject, resolved, contexts.tokens[:1, :1]),
+            batch_contexts=batch_contexts,
+            dtype=dtype,
         )
-    return tokenize(corpus, subject.tokenizer, context_tokens=length)
+
+    def rows(
+        self, numbers: Int[Tensor, " picked"], sites: Sequence[Site] | None = None
+    ) -> Iterator[dict[Site, Float[Tensor, "token width"]]]:
+        """The measured tokens' activations in RAM, batch by batch.
+
+        The model runs only as far as the deepest site, and only as long as a batch's longest
+        context.
+
+        Args:
+            numbers: which of the contexts to run, in this order.
+            sites: which of the sites to read; None for all.
+
+        Raises:
+            NonFiniteError: if an activation is NaN or infinite.
+        """
+        sites = self.sites if sites is None else sites
+        until = _last(sites)
+        for chosen in numbers.split(self.batch_contexts):
+            batch = self.contexts[chosen]
+            length = int(batch.mask.sum(1).max())
+            mask = batch.mask[:, :length]
+            seen = self.subject.run(
+                batch.tokens[:, :length], mask=None if mask.all() else mask, read=sites, until=until
+            ).activations
+            measured = batch.measured[:, :length].flatten().nonzero()[:, 0]
+            rows: dict[Site, Tensor] = {}
+            for site in sites:
+                values = seen[site].flatten(0, 1).flatten(1)
+                kept = values.index_select(0, measured.to(values.device))
+                rows[site] = kept.to("cpu", self.dtype)
+            _refuse_non_finite(rows, batch, chosen)
+            yield rows
 
 
-def resolve_sites(
-    subject: Subject, sites: Site | str | Sequence[Site | str]
-) -> tuple[tuple[Site, ...], dict[Site, int]]:
-    """The sites, each once, and the width of a token's row at each (heads side by side).
-
-    Raises:
-        UnknownNameError: if the subject has no such site.
-        ValueRangeError: if there are none, or a site has no activation per token.
-    """
-    asked = [sites] if isinstance(sites, Site | str) else sites
-    resolved = tuple(dict.fromkeys(subject.resolve(site) for site in asked))
-    if not resolved:
-        raise ValueRangeError("At least one site must be named; got none. Try 'resid_post.0'.")
-    for site in resolved:
-        if site.role == "attn_pattern":
-            raise ValueRangeError(
-                f"A harvest's site must have one activation per token; got {str(site)!r}, whose "
-                "rows depend on the context's length. Read it with subject.run(…) instead."
-            )
-    some = torch.zeros(1, 1, dtype=torch.int64, device=subject.device)
-    seen = subject.run(some, read=resolved, until=_last(resolved)).activations
-    return resolved, {site: seen[site][0, 0].numel() for site in resolved}
-
-
-def rows_of_contexts(
+def _contexts_for(
     subject: Subject,
-    contexts: TokenizedCorpus,
-    sites: Sequence[Site],
-    numbers: Int[Tensor, " picked"],
+    corpus: Corpus | TokenizedCorpus,
     *,
-    batch_contexts: int,
-    dtype: torch.dtype,
-) -> Iterator[dict[Site, Float[Tensor, "token width"]]]:
-    """The measured tokens' activations in RAM, batch by batch, in the order of `numbers`.
-
-    The model runs only as far as the deepest site, and only as long as a batch's longest context.
-
-    Args:
-        numbers: which of the contexts to run.
-        dtype: type of the rows.
-
-    Raises:
-        NonFiniteError: if an activation is NaN or infinite.
-        ShapeError: if a site's tensor has no row for each token.
-    """
-    until = _last(sites)
-    for chosen in numbers.split(batch_contexts):
-        batch = contexts[chosen]
-        length = int(batch.mask.sum(1).max())
-        tokens, mask = batch.tokens[:, :length], batch.mask[:, :length]
-        run = subject.run(
-            tokens.to(subject.device),
-            mask=None if mask.all() else mask.to(subject.device),
-            read=tuple(sites),
-            until=until,
+    tokens: int | None,
+    context_tokens: int | None,
+    seed: int,
+) -> TokenizedCorpus:
+    """Contexts of the corpus, in the subject's tokens, that hold about `tokens` measured tokens."""
+    if tokens is not None and tokens < 1:
+        raise ValueRangeError(f"tokens must be at least 1; got {tokens}. Ask for more.")
+    given = corpus.tokens.shape[1] if isinstance(corpus, TokenizedCorpus) else None
+    length = given or context_tokens or min(_DEFAULT_CONTEXT_TOKENS, subject.context_tokens)
+    if length > subject.context_tokens or context_tokens not in (None, length):
+        raise ValueRangeError(
+            f"context_tokens must be at most the {subject.context_tokens} that {subject.name!r} "
+            f"reads, and the corpus's own if it is tokenized; got {context_tokens} for contexts of "
+            f"{length}. Change it, or tokenize anew."
         )
-        measured = batch.measured[:, :length].flatten().nonzero()[:, 0].to(subject.device)
-        rows: dict[Site, Tensor] = {}
-        for site in sites:
-            values = run.activations[site]
-            if values.shape[:2] != tokens.shape:
-                raise ShapeError(
-                    f"A harvest's site must have a row for each of {tuple(tokens.shape)} tokens; "
-                    f"got {tuple(values.shape)} at {str(site)!r}. Choose another site."
-                )
-            kept = values.flatten(0, 1).flatten(1).index_select(0, measured)
-            rows[site] = kept.to("cpu", dtype)
-        _refuse_non_finite(rows, batch, chosen)
-        yield rows
+    if isinstance(corpus, Corpus):
+        if subject.tokenizer is None:
+            raise ValueRangeError(
+                f"A corpus of texts needs a tokenizer; got the subject {subject.name!r} without "
+                "one. Load it with tokenizer=…, or pass a TokenizedCorpus."
+            )
+        corpus = tokenize(corpus, subject.tokenizer, context_tokens=length)
+    if tokens is not None:
+        corpus = corpus.take(tokens, derived(seed, "contexts"))
+    if corpus.n_tokens == 0:
+        raise TooFewTokensError(
+            f"A harvest needs measured tokens; got none in {len(corpus)} contexts. Add text."
+        )
+    return corpus
+
+
+def _widths(
+    subject: Subject, sites: tuple[Site, ...], token: Int[Tensor, "1 1"]
+) -> dict[Site, int]:
+    """What one token leaves at each site, flattened."""
+    if not sites:
+        raise ValueRangeError("At least one site must be named; got none. Try 'resid_post.0'.")
+    seen = subject.run(token, read=sites, until=_last(sites)).activations
+    for site in sites:
+        if site.role == "attn_pattern" or seen[site].shape[:2] != token.shape:
+            raise ShapeError(
+                f"A harvest's site must have one activation per token; got {str(site)!r} with "
+                f"{tuple(seen[site].shape)} for one token. Read it with subject.run(…) instead."
+            )
+    return {site: seen[site].numel() for site in sites}
 
 
 def _last(sites: Sequence[Site]) -> Site | None:
@@ -135,7 +176,7 @@ def _refuse_non_finite(
 ) -> None:
     for site, values in rows.items():
         # One number tells in nearly every case, without a mask as large as the activations.
-        if values.sum(dtype=torch.float64).isfinite() or values.isfinite().all():
+        if values.sum(dtype=torch.float64).isfinite():
             continue
         bad = int((~values.isfinite().all(1)).nonzero()[0, 0])
         context, position = batch.measured.nonzero()[bad].tolist()
@@ -143,5 +184,5 @@ def _refuse_non_finite(
         raise NonFiniteError(
             f"Activations must be finite; got NaN or Inf at {str(site)!r} in context "
             f"{int(numbers[context])}, token {position} (document {document.name!r}). "
-            "Load the model and store its activations in float32, or leave this document out."
+            "Load the model and keep its activations in float32, or leave this document out."
         )

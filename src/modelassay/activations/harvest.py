@@ -13,22 +13,17 @@ from torch import Tensor
 
 from modelassay.activations.corpus import Corpus, Split, TokenizedCorpus
 from modelassay.activations.folder import Folder
-from modelassay.activations.forward import contexts_for, resolve_sites, rows_of_contexts
-from modelassay.activations.manifest import DTYPES, Manifest, StoredFile
+from modelassay.activations.forward import DTYPES, ForwardPass
+from modelassay.activations.manifest import Manifest, StoredFile
 from modelassay.activations.matrix import RowMatrix
 from modelassay.activations.source import ActivationSource
 from modelassay.activations.statistics import Moments
 from modelassay.activations.store import StoreWriter, pack_contexts, read_store
 from modelassay.activations.stream import ActivationStream, RowBlocks
-from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.core.progress import Progress, Task, default_progress
 from modelassay.core.provenance import Provenance
-from modelassay.core.randomness import derived
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
-
-_DTYPE_NAMES = {kind: name for name, kind in DTYPES.items()}
-_SHARD_BYTES = 2**26  # 64 MiB: the most that a kill can cost, and half the memory of writing (ours)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +107,7 @@ def harvest(
     tokens: int | None = None,
     directory: str | Path | None = None,
     batch_contexts: int = 32,
+    shard_bytes: int = 2**26,
     dtype: torch.dtype = torch.float32,
     context_tokens: int | None = None,
     seed: int = 0,
@@ -119,15 +115,16 @@ def harvest(
 ) -> Harvest:
     """Run a model over a corpus once and keep its activations at some sites.
 
-    The model runs no further than the deepest site. With `directory`, shards of some 64 MiB are
-    written by a thread beside it, and the same call after a kill goes on behind the last whole
-    shard; a store that is finished is only opened.
+    The model runs no further than the deepest site. With `directory`, shards are written by a
+    thread beside it, and the same call after a kill goes on behind the last whole shard; a store
+    that is finished is only opened.
 
     Args:
         sites: what to read, such as "resid_post.3"; several are read in one pass.
         tokens: harvest random contexts that hold about so many tokens; None for all.
         directory: where to store them: a path or any URL of fsspec; None for RAM.
         batch_contexts: contexts that the model reads at a time.
+        shard_bytes: size of a shard: the most that a kill costs; writing takes three times the RAM.
         dtype: type in which they are stored: float32, float16 or bfloat16.
         context_tokens: length of a context; by default 256 or the most that the model reads.
         seed: which contexts are taken.
@@ -139,33 +136,31 @@ def harvest(
         CorruptFileError: if a shard in it is truncated or altered.
         StorageError: if the disk is full or the place may not be written.
     """
-    if dtype not in _DTYPE_NAMES:
-        raise UnknownNameError("dtype", str(dtype), map(str, _DTYPE_NAMES))
-    if batch_contexts < 1 or (tokens is not None and tokens < 1):
-        raise ValueRangeError(
-            f"batch_contexts and tokens must be at least 1; got {batch_contexts} and {tokens}."
-        )
     progress = progress or default_progress()
-    contexts = contexts_for(subject, corpus, context_tokens)
-    if tokens is not None:
-        contexts = contexts.take(tokens, derived(seed, "contexts"))
-    resolved, widths = resolve_sites(subject, sites)
-    run = _Pass(subject, contexts, resolved, widths, batch_contexts, dtype)
-    if directory is None:
-        everything = torch.arange(len(contexts))
-        with progress.task("Harvesting", total=contexts.n_tokens, unit="tokens") as task:
-            filled = run.matrices(everything, task)
-        return Harvest(
-            contexts=contexts,
-            sites=resolved,
-            subject_name=subject.name,
-            subject_fingerprint=subject.fingerprint(),
-            matrices={s: RowMatrix(parts=(filled[s],), mapped=False) for s in resolved},
-        )
-    packed = pack_contexts(contexts)
-    writer = StoreWriter(Folder(str(directory)), _manifest(run, tuple(packed), seed), packed)
-    _write_shards(run, writer, progress)
-    return open_harvest(directory, subject, progress=progress)
+    run = ForwardPass.plan(
+        subject,
+        corpus,
+        sites,
+        tokens=tokens,
+        context_tokens=context_tokens,
+        batch_contexts=batch_contexts,
+        dtype=dtype,
+        seed=seed,
+    )
+    if directory is not None:
+        packed = pack_contexts(run.contexts)
+        manifest = _manifest(run, tuple(packed), seed, shard_bytes)
+        _write_shards(run, StoreWriter(Folder(str(directory)), manifest, packed), progress)
+        return open_harvest(directory, subject, progress=progress)
+    with progress.task("Harvesting", total=run.contexts.n_tokens, unit="tokens") as task:
+        matrices = _matrices(run, torch.arange(len(run.contexts)), task)
+    return Harvest(
+        contexts=run.contexts,
+        sites=run.sites,
+        subject_name=subject.name,
+        subject_fingerprint=subject.fingerprint(),
+        matrices={s: RowMatrix(parts=(rows,), mapped=False) for s, rows in matrices.items()},
+    )
 
 
 def open_harvest(
@@ -196,53 +191,36 @@ def open_harvest(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """One pass of the model over contexts."""
-
-    subject: Subject
-    contexts: TokenizedCorpus
-    sites: tuple[Site, ...]
-    widths: Mapping[Site, int]
-    batch_contexts: int
-    dtype: torch.dtype
-
-    def matrices(self, numbers: Int[Tensor, " picked"], task: Task) -> dict[Site, Tensor]:
-        """The activation matrices of some contexts, in RAM."""
-        n_tokens = int(self.contexts.measured[numbers].sum())
-        filled = {
-            site: torch.empty(n_tokens, width, dtype=self.dtype)
-            for site, width in self.widths.items()
-        }
-        start = 0
-        for rows in rows_of_contexts(
-            self.subject,
-            self.contexts,
-            self.sites,
-            numbers,
-            batch_contexts=self.batch_contexts,
-            dtype=self.dtype,
-        ):
-            stop = start + len(rows[self.sites[0]])
-            for site, values in rows.items():
-                filled[site][start:stop] = values
-            task.advance(stop - start)
-            start = stop
-        return filled
+def _matrices(run: ForwardPass, numbers: Int[Tensor, " picked"], task: Task) -> dict[Site, Tensor]:
+    """The activation matrices of some contexts, in RAM."""
+    n_tokens = int(run.contexts.measured[numbers].sum())
+    filled = {
+        site: torch.empty(n_tokens, width, dtype=run.dtype) for site, width in run.widths.items()
+    }
+    start = 0
+    for rows in run.rows(numbers):
+        stop = start + len(rows[run.sites[0]])
+        for site, values in rows.items():
+            filled[site][start:stop] = values
+        task.advance(stop - start)
+        start = stop
+    return filled
 
 
-def _manifest(run: _Pass, files: tuple[StoredFile, ...], seed: int) -> Manifest:
+def _manifest(
+    run: ForwardPass, files: tuple[StoredFile, ...], seed: int, shard_bytes: int
+) -> Manifest:
     """What the store will say about itself, before it has any shard."""
     contexts = run.contexts
     context_tokens = contexts.tokens.shape[1]
     context_bytes = context_tokens * sum(run.widths.values()) * run.dtype.itemsize
-    batches = max(1, _SHARD_BYTES // (context_bytes * run.batch_contexts))
+    batches = max(1, shard_bytes // (context_bytes * run.batch_contexts))
     contexts_file, documents_file = files
     return Manifest(
         subject_name=run.subject.name,
         subject_fingerprint=run.subject.fingerprint(),
         widths={str(site): width for site, width in run.widths.items()},
-        dtype=_DTYPE_NAMES[run.dtype],
+        dtype=next(name for name, dtype in DTYPES.items() if dtype == run.dtype),
         contexts_fingerprint=contexts.fingerprint(),
         corpus_source=contexts.corpus.source,
         corpus_fingerprint=contexts.corpus.fingerprint(),
@@ -258,7 +236,7 @@ def _manifest(run: _Pass, files: tuple[StoredFile, ...], seed: int) -> Manifest:
     )
 
 
-def _write_shards(run: _Pass, writer: StoreWriter, progress: Progress) -> None:
+def _write_shards(run: ForwardPass, writer: StoreWriter, progress: Progress) -> None:
     """Make the shards that are missing; one is written while the next is computed."""
     shards = torch.arange(len(run.contexts)).split(writer.manifest.contexts_per_shard)
     missing = writer.missing
@@ -269,7 +247,7 @@ def _write_shards(run: _Pass, writer: StoreWriter, progress: Progress) -> None:
         ThreadPoolExecutor(max_workers=1) as pool,
     ):
         for number in missing:
-            filled = run.matrices(shards[number], task)
+            filled = _matrices(run, shards[number], task)
             if writing is not None:
                 writing.result()
             named = {str(site): matrix for site, matrix in filled.items()}

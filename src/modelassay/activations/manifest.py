@@ -4,13 +4,10 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from modelassay.core.errors import CorruptFileError, ProvenanceError
 
 FORMAT = "modelassay-harvest"
 FORMAT_VERSION = 1
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +29,7 @@ class Manifest:
     widths: dict[str, int]
     """Printed site -> columns of its matrix."""
     dtype: str
-    """Type of the stored activations: a key of `DTYPES`."""
+    """Type of the stored activations: a key of `forward.DTYPES`."""
     contexts_fingerprint: str
     """Hash of the tokens and of the documents, names and splits included."""
     corpus_source: str

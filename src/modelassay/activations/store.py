@@ -21,7 +21,8 @@ from torch import Tensor
 
 from modelassay.activations.corpus import Corpus, Document, TokenizedCorpus
 from modelassay.activations.folder import Folder
-from modelassay.activations.manifest import DTYPES, Manifest, StoredFile
+from modelassay.activations.forward import DTYPES
+from modelassay.activations.manifest import Manifest, StoredFile
 from modelassay.activations.matrix import RowMatrix
 from modelassay.core.errors import CorruptFileError, OutputExistsError, ProvenanceError
 from modelassay.core.progress import Progress

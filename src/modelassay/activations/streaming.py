@@ -1,6 +1,6 @@
 """Activations without a store: the model runs while they are used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from modelassay.activations.corpus import Corpus, Split, TokenizedCorpus
-from modelassay.activations.forward import contexts_for, resolve_sites, rows_of_contexts
+from modelassay.activations.forward import ForwardPass
 from modelassay.activations.source import ActivationSource
 from modelassay.activations.statistics import Moments
 from modelassay.activations.stream import ActivationStream, Blocks
@@ -26,44 +26,39 @@ class StreamedHarvest(ActivationSource):
     """A harvest that keeps nothing: each epoch runs the model again, a buffer at a time.
 
     It streams and has moments as a `Harvest` does, so that `fit` takes either. Random contexts
-    fill a buffer of `buffer_tokens` rows, which is permuted and dealt out.
+    fill a buffer, which is permuted and dealt out.
     """
 
-    subject: Subject
     contexts: TokenizedCorpus
     sites: tuple[Site, ...]
-    widths: Mapping[Site, int]
-    batch_contexts: int
-    """Contexts that the model reads at a time."""
-    buffer_tokens: int
-    """Rows that are mixed: many times a batch and many contexts, in RAM twice."""
-    dtype: torch.dtype
     subject_name: str
     subject_fingerprint: str
+    run: ForwardPass
+    """The pass over these contexts."""
+    buffer_tokens: int
+    """Rows that are mixed: many times a batch and many contexts, in RAM twice."""
     _moments: dict[Site, Moments] = field(default_factory=dict, init=False, repr=False)
 
     def width(self, site: Site | str | None = None) -> int:
         """Columns of a site's activation matrix."""
-        return self.widths[self.find(site)]
+        return self.run.widths[self.find(site)]
 
     def select(self, split: Split) -> "StreamedHarvest":
-        """Only the documents on one side of the split."""
-        return replace(self, contexts=self.contexts.select(split))
+        """Only the documents on one side of the split.
+
+        Raises:
+            TooFewTokensError: if the corpus has no document there.
+        """
+        contexts = self.contexts.select(split)
+        return replace(self, contexts=contexts, run=replace(self.run, contexts=contexts))
 
     def moments(self, site: Site | str | None = None) -> Moments:
         """Mean, covariance and norm over random contexts of about 262,144 tokens; run once."""
         site = self.find(site)
         if site not in self._moments:
             some = self.contexts.take(_MOMENT_TOKENS, derived(0, "moments"))
-            rows = rows_of_contexts(
-                self.subject,
-                some,
-                (site,),
-                torch.arange(len(some)),
-                batch_contexts=self.batch_contexts,
-                dtype=self.dtype,
-            )
-            pieces = (Moments.of(piece[site]) for piece in rows)
+            batches = replace(self.run, contexts=some).rows(torch.arange(len(some)), (site,))
+            pieces = (Moments.of(batch[site]) for batch in batches)
             self._moments[site] = reduce(add, pieces, Moments.zero(self.width(site)))
         return self._moments[site]
 
@@ -77,7 +72,7 @@ class StreamedHarvest(ActivationSource):
     ) -> ActivationStream:
         """The site's activations in random order: see `ActivationStream`."""
         return ActivationStream(
-            _ContextBlocks(harvest=self, site=self.find(site), buffer_tokens=self.buffer_tokens),
+            _ContextBlocks(run=self.run, site=self.find(site), buffer_tokens=self.buffer_tokens),
             batch_tokens=batch_tokens,
             generator=generator,
             epochs=epochs,
@@ -104,20 +99,23 @@ def stream_harvest(
     Raises:
         NonFiniteError: later, if an activation is NaN or infinite.
     """
-    contexts = contexts_for(subject, corpus, context_tokens)
-    if tokens is not None:
-        contexts = contexts.take(tokens, derived(seed, "contexts"))
-    resolved, widths = resolve_sites(subject, sites)
-    return StreamedHarvest(
-        subject=subject,
-        contexts=contexts,
-        sites=resolved,
-        widths=widths,
+    run = ForwardPass.plan(
+        subject,
+        corpus,
+        sites,
+        tokens=tokens,
+        context_tokens=context_tokens,
         batch_contexts=batch_contexts,
-        buffer_tokens=buffer_tokens,
         dtype=dtype,
+        seed=seed,
+    )
+    return StreamedHarvest(
+        contexts=run.contexts,
+        sites=run.sites,
         subject_name=subject.name,
         subject_fingerprint=subject.fingerprint(),
+        run=run,
+        buffer_tokens=buffer_tokens,
     )
 
 
@@ -125,7 +123,7 @@ def stream_harvest(
 class _ContextBlocks(Blocks):
     """The measured tokens of a context are a block; loading it runs the model."""
 
-    harvest: StreamedHarvest
+    run: ForwardPass
     site: Site
     buffer_tokens: int
     # The model is used by others too, and a thread's hooks would reach into their runs.
@@ -134,19 +132,11 @@ class _ContextBlocks(Blocks):
     @property
     def sizes(self) -> Int[Tensor, " block"]:
         """Measured tokens of each context."""
-        return self.harvest.contexts.measured.sum(1)
+        return self.run.contexts.measured.sum(1)
 
     def load(
         self, blocks: Int[Tensor, " picked"], generator: torch.Generator
     ) -> Float[Tensor, "token width"]:
         """All measured rows of the given contexts, in random order."""
-        rows = rows_of_contexts(
-            self.harvest.subject,
-            self.harvest.contexts,
-            (self.site,),
-            blocks,
-            batch_contexts=self.harvest.batch_contexts,
-            dtype=self.harvest.dtype,
-        )
-        loaded = torch.cat([batch[self.site] for batch in rows])
+        loaded = torch.cat([batch[self.site] for batch in self.run.rows(blocks, (self.site,))])
         return loaded.index_select(0, torch.randperm(len(loaded), generator=generator))
