@@ -116,7 +116,7 @@ LIBRARY: tuple[Concept, ...] = (
             "attribute": "A name after a dot, outside import statements.",
             "dunder name": "A name such as `__init__`, with two underscores on both sides.",
             "upper-case name": "An all upper-case name of two letters or more, such as `MAX_SIZE`.",
-            "capitalised name": "A name that begins like `Path`: one upper-case letter, then lower case.",
+            "capitalised name": "A name that begins like `Path`: upper case, then lower case.",
         },
         hidden=True,
     ),
