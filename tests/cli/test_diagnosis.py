@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from modelassay.cli.diagnosis import BUNDLED, bundled_state, device_state, free_bytes
-from modelassay.cli.main import app
-from modelassay.cli.schemas import DoctorResult
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
+from modelassay.cli.diagnosis import BUNDLED, bundled_state, device_state, free_bytes
+from modelassay.cli.main import app
+from modelassay.cli.schemas import DoctorResult
 from tools.bundled.checksums import write_checksums
 
 
@@ -29,7 +29,9 @@ def test_an_untouched_folder_is_intact(folder: Path):
 
 def test_one_altered_byte_is_seen(folder: Path):
     (folder / "tiny" / "model.safetensors").write_bytes(b"weightz")
-    assert bundled_state(folder) == "damaged: tiny/model.safetensors differs from what was published"
+    assert (
+        bundled_state(folder) == "damaged: tiny/model.safetensors differs from what was published"
+    )
 
 
 def test_a_missing_file_is_named(folder: Path):

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from modelassay.cli import main
 from modelassay.core.errors import ValueRangeError
-from typer.testing import CliRunner
 
 COMMANDS = ["audit", "harvest", "fit", "report", "cite", "doctor"]
 PROGRAM = str(Path(sys.executable).parent / "modelassay")
@@ -26,7 +27,9 @@ def test_help_loads_no_torch(arguments: list[str]):
         "heavy = {'torch', 'transformers', 'numpy', 'scipy'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Usage: " in done.stdout
 
@@ -102,7 +105,7 @@ def test_our_errors_are_one_line_on_stderr_and_code_1(app_that_raises):
 def test_a_missing_file_is_one_line_that_names_it(app_that_raises):
     result = app_that_raises(FileNotFoundError(2, "No such file or directory", "texts.txt"))
     assert result.exit_code == 1
-    assert result.stderr.startswith("modelassay: 'texts.txt' must be readable; got 'No such file")
+    assert result.stderr.startswith("modelassay: 'texts.txt' must be accessible; got 'No such file")
 
 
 def test_an_interruption_says_how_to_go_on(app_that_raises):

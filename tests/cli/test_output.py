@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from modelassay.cli.output import refuse_existing
+
+from modelassay.cli.output import claim_folder, refuse_existing
 from modelassay.core.errors import OutputExistsError
 
 
@@ -17,3 +18,23 @@ def test_force_and_a_free_name_are_let_through(tmp_path: Path):
     (tmp_path / "page").write_text("mine")
     refuse_existing(tmp_path / "page", force=True)
     refuse_existing(tmp_path / "other", force=False)
+
+
+def test_force_removes_earlier_results_only(tmp_path: Path):
+    (tmp_path / "shard-0.safetensors").write_text("old")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "my notes").write_text("mine")
+    claim_folder(tmp_path, ours=("shard-*", "checkpoint"), force=True, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["my notes"]
+
+
+def test_resume_keeps_everything(tmp_path: Path):
+    (tmp_path / "shard-0.safetensors").write_text("old")
+    claim_folder(tmp_path, ours=("shard-*",), force=False, resume=True)
+    assert (tmp_path / "shard-0.safetensors").read_text() == "old"
+
+
+def test_without_either_a_full_folder_is_refused(tmp_path: Path):
+    (tmp_path / "shard-0.safetensors").write_text("old")
+    with pytest.raises(OutputExistsError, match="Pass --force"):
+        claim_folder(tmp_path, ours=("shard-*",), force=False, resume=False)

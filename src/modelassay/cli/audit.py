@@ -16,6 +16,7 @@ from modelassay.cli.options import (
     Resume,
     Seed,
     SubjectName,
+    hush_loading,
     say,
 )
 
@@ -53,6 +54,7 @@ def audit(
     language model, audits it beside its baselines and null twins, and writes a report. Needs no
     network.
     """
+    hush_loading(subject)
     from modelassay.audit.run import AuditConfig, run_audit
     from modelassay.cli.recipes import recipe_of
     from modelassay.core.files import jsonable

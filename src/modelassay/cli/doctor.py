@@ -18,7 +18,7 @@ def doctor(
     """Check the installation, the device and the disk.
 
     Shows versions, device, threads and free disk, and compares the bundled model's files with
-    their checksums. Fails (exit code 1) if the device cannot compute or the bundled model is damaged.
+    their checksums. Fails (exit code 1) if the device cannot compute or a file is damaged.
     """
     from modelassay.cli.diagnosis import diagnose
 

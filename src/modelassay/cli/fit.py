@@ -15,6 +15,7 @@ from modelassay.cli.options import (
     Resume,
     Seed,
     say,
+    sentence,
 )
 
 
@@ -53,9 +54,6 @@ def fit(
         resume=resume,
         force=force,
     )
-    text = (
-        f"{result['name']} of {result['width']} latents at {result['site']}: "
-        f"explained variance {result['explained_variance']:.3f}, L0 {result['l0']:.1f}, "
-        f"dead {result['dead_share']:.1%} (held-out documents)\nThe dictionary is at {out}"
-    )
-    say(text, result, as_json=as_json)
+    lines = [f"  {sentence(quantity)}" for quantity in result["evidence"].values()]
+    head = f"{result['name']} at {result['site']}, on held-out documents:"
+    say("\n".join([head, *lines, f"The dictionary is at {out}"]), result, as_json=as_json)

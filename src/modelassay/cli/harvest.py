@@ -13,6 +13,7 @@ from modelassay.cli.options import (
     Resume,
     Seed,
     SubjectName,
+    hush_loading,
     say,
 )
 
@@ -34,7 +35,8 @@ def harvest(
     """Store a model's activations on disk.
 
     Beside them lies a manifest that says where they came from."""
-    from modelassay.cli.stores import store_harvest
+    hush_loading(subject)
+    from modelassay.cli.harvesting import store_harvest
 
     result = store_harvest(
         subject,

@@ -32,7 +32,7 @@ class Commands(TyperGroup):
         except ModelassayError as error:
             note(f"modelassay: {error}")
         except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-            note(f"modelassay: {error.filename!r} must be readable; got {error.strerror!r}.")
+            note(f"modelassay: {error.filename!r} must be accessible; got {error.strerror!r}.")
         except KeyboardInterrupt:
             kept = ctx.invoked_subcommand in _RESUMABLE
             hint = (

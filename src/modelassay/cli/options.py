@@ -1,11 +1,14 @@
 """Options that all commands share, and how a command says what it found."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from modelassay.cli.schemas import Quantity
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout (progress: stderr).")
@@ -49,3 +52,23 @@ def say(text: str, result: Mapping[str, Any], *, as_json: bool) -> None:
 def note(text: str) -> None:
     """Print a remark on stderr."""
     typer.echo(text, err=True)
+
+
+def sentence(quantity: Quantity) -> str:
+    """A quantity with its interval and its null; a dash for what was not measured."""
+
+    def shown(part: float | None) -> str:
+        return "–" if part is None else f"{part:.4g}"
+
+    interval = f"[{shown(quantity['low'])}, {shown(quantity['high'])}]"
+    null = f"null {shown(quantity['null'])}"
+    return f"{quantity['title']}: {shown(quantity['value'])} {interval}, {null}"
+
+
+def hush_loading(subject: str) -> None:
+    """No bar of transformers for weights on this disk, which load in a blink; downloads keep it.
+
+    Has an effect only before transformers is imported.
+    """
+    if subject == "bundled" or Path(subject).is_dir():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

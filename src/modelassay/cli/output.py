@@ -1,8 +1,11 @@
-"""Files that a command may write, and those that it must not overwrite."""
+"""What a command may write, what it must not overwrite, and what --resume goes on from."""
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from modelassay.core.errors import OutputExistsError
+from modelassay.core.files import prepare_output, translate_os_errors
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -16,3 +19,27 @@ def refuse_existing(path: Path, *, force: bool) -> None:
             f"The output must not exist yet; got {str(path)!r}. "
             "Pass --force to overwrite it, or choose another place with --out."
         )
+
+
+def claim_folder(folder: Path, *, ours: Iterable[str], force: bool, resume: bool) -> None:
+    """Make an output folder ready to write.
+
+    With `resume`, what is there stays, to go on from. With `force`, earlier results go first, so
+    that no old part stands beside a new one; files that are not of ours stay.
+
+    Args:
+        ours: glob patterns of what this command writes there.
+
+    Raises:
+        OutputExistsError: if there is something already, and neither is asked for.
+        StorageError: if the folder cannot be made or written.
+    """
+    prepare_output(folder, force=force or resume)
+    if resume:
+        return
+    with translate_os_errors(folder):
+        for path in [path for pattern in ours for path in folder.glob(pattern)]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -146,12 +146,8 @@ class FitResult(TypedDict):
     name: str
     site: str
     width: int
-    explained_variance: float
-    """On held-out documents; 1 is perfect, 0 no better than the mean."""
-    l0: float
-    """Active latents per held-out token."""
-    dead_share: float
-    """Share of latents that fire on no held-out token."""
+    evidence: dict[str, Quantity]
+    """How well it reconstructs held-out activations."""
     provenance: ProvenanceEntry
 
 

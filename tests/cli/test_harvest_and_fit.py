@@ -1,0 +1,138 @@
+"""`modelassay harvest` and `modelassay fit`, on the bundled model and one file of text."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+from typer.testing import CliRunner, Result
+
+from modelassay.cli.main import app
+from modelassay.cli.schemas import FitResult, HarvestResult
+from modelassay.decompositions.storage import load_decomposition
+
+TEXT = argparse.__file__  # a hundred thousand characters that every Python has
+HARVEST = ["harvest", "--sites", "resid_post.2,mlp_out.0", "--corpus", TEXT, "--tokens", "6000"]
+FIT = ["fit", "--site", "resid_post.2", "--width", "24", "--k", "3", "--tokens", "8192"]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("harvest") / "store"
+    return folder, run(*HARVEST, "--out", folder, "--json")
+
+
+@pytest.fixture(scope="module")
+def fitted(store: tuple[Path, Result]) -> tuple[Path, Result]:
+    folder = store[0].parent / "dictionary"
+    return folder, run(*FIT, store[0], "--out", folder, "--json")
+
+
+def test_harvest_prints_the_documented_json(store: tuple[Path, Result]):
+    folder, result = store
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    TypeAdapter(HarvestResult).validate_python(content, strict=True, extra="forbid")
+    assert content["sites"] == ["resid_post.2", "mlp_out.0"]
+    assert content["directory"] == str(folder)
+
+
+def test_fit_prints_the_documented_json(fitted: tuple[Path, Result]):
+    folder, result = fitted
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    TypeAdapter(FitResult).validate_python(content, strict=True, extra="forbid")
+    assert content["width"] == load_decomposition(folder).width == 24
+    assert content["evidence"]["l0"]["value"] == 3
+
+
+def test_a_finished_fit_leaves_no_checkpoint(fitted: tuple[Path, Result]):
+    assert sorted(path.name for path in fitted[0].iterdir()) == [
+        "config.json",
+        "log.csv",
+        "weights.safetensors",
+    ]
+
+
+def test_people_read_an_interval_and_a_null(store: tuple[Path, Result], tmp_path: Path):
+    result = run(*FIT, store[0], "--out", tmp_path)
+    assert "Explained variance: " in result.stdout
+    assert "null" in result.stdout
+
+
+def test_an_existing_output_is_not_overwritten(store: tuple[Path, Result]):
+    before = (store[0] / "manifest.json").read_bytes()
+    result = run(*HARVEST, "--out", store[0])
+    assert result.exit_code == 1
+    assert "Pass --force" in result.stderr
+    assert (store[0] / "manifest.json").read_bytes() == before
+
+
+def test_force_overwrites_and_spares_files_of_others(store: tuple[Path, Result], tmp_path: Path):
+    assert run(*HARVEST, "--out", tmp_path).exit_code == 0
+    (tmp_path / "my notes").write_text("mine")
+    again = [*HARVEST, "--out", tmp_path, "--seed", "1", "--force", "--json"]
+    refused = run(*again)
+    assert refused.exit_code == 1
+    assert (tmp_path / "my notes").read_text() == "mine"
+
+
+def test_resume_of_a_finished_harvest_gives_the_same_result(store: tuple[Path, Result]):
+    result = run(*HARVEST, "--out", store[0], "--resume", "--json")
+    assert result.exit_code == 0
+    first, again = json.loads(store[1].stdout), json.loads(result.stdout)
+    assert first["tokens"] == again["tokens"]
+    assert first["fingerprint"] == again["fingerprint"]
+
+
+def test_an_unknown_site_is_refused_with_near_misses_and_writes_nothing(tmp_path: Path):
+    result = run("harvest", "--sites", "resid_pots.2", "--corpus", TEXT, "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "Did you mean 'resid_post'" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_site_of_a_layer_that_does_not_exist_is_refused(tmp_path: Path):
+    result = run("harvest", "--sites", "resid_post.99", "--corpus", TEXT, "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "resid_post.99" in result.stderr
+
+
+def test_an_unknown_model_is_refused_with_near_misses(tmp_path: Path):
+    result = run("harvest", "./bundeld", "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "./bundeld" in result.stderr
+
+
+def test_a_corpus_that_is_not_there_is_refused(tmp_path: Path):
+    result = run("harvest", "--corpus", tmp_path / "nowhere", "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "nowhere" in result.stderr
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path):
+    result = run("fit", tmp_path, "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "manifest.json" in result.stderr
+
+
+def test_a_truncated_store_is_refused(store: tuple[Path, Result], tmp_path: Path):
+    for path in store[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shard = tmp_path / "shard-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    result = run(*FIT, tmp_path, "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "shard-00000.safetensors" in result.stderr
+
+
+def test_an_output_that_is_a_file_is_refused(store: tuple[Path, Result], tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    result = run(*FIT, store[0], "--out", tmp_path / "file")
+    assert result.exit_code == 1
+    assert (tmp_path / "file").read_text() == "mine"
