@@ -25,6 +25,9 @@ FORMAT = "modelassay decomposition"
 VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+_KEYS = {
+    "kind", "name", "reads", "writes", "references", "subject_fingerprint", "provenance", "config",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,19 +104,19 @@ def read_folder(directory: str | Path) -> Saved:
             f"{str(weights_path)!r} must have the SHA-256 {content.get('weights_sha256')}; got "
             f"{found}. The file was altered or its writing was cut short: make it again."
         )
-    try:
-        return Saved(
-            kind=content["kind"],
-            name=content["name"],
-            reads=None if content["reads"] is None else Site.parse(content["reads"]),
-            writes=None if content["writes"] is None else Site.parse(content["writes"]),
-            references=tuple(content["references"]),
-            subject_fingerprint=content["subject_fingerprint"],
-            provenance=content["provenance"] and Provenance.from_json(content["provenance"]),
-            config=content["config"],
-            tensors=read_tensors(weights_path),
-        )
-    except KeyError as error:
+    missing = sorted(_KEYS - content.keys())
+    if missing:
         raise CorruptFileError(
-            f"{str(config_path)!r} must have the key {error.args[0]!r}; got none. Make it again."
-        ) from error
+            f"{str(config_path)!r} must have the key {missing[0]!r}; got none. Make it again."
+        )
+    return Saved(
+        kind=content["kind"],
+        name=content["name"],
+        reads=None if content["reads"] is None else Site.parse(content["reads"]),
+        writes=None if content["writes"] is None else Site.parse(content["writes"]),
+        references=tuple(content["references"]),
+        subject_fingerprint=content["subject_fingerprint"],
+        provenance=content["provenance"] and Provenance.from_json(content["provenance"]),
+        config=content["config"],
+        tensors=read_tensors(weights_path),
+    )

@@ -24,12 +24,15 @@ def load_decomposition(directory: str | Path) -> Decomposition:
 
     Raises:
         CorruptFileError: if the folder is incomplete, damaged or of a later version.
+        UnknownNameError: if it holds a kind that this version does not know.
     """
     saved = read_folder(directory)
     if saved.kind not in _READERS:
         raise UnknownNameError("A decomposition's kind", saved.kind, _READERS)
     try:
         decomposition = _READERS[saved.kind](saved)
+    except UnknownNameError:  # a KeyError that speaks for itself
+        raise
     except KeyError as error:
         raise CorruptFileError(
             f"The {saved.kind} in {str(directory)!r} must have the entry {error.args[0]!r}; got "

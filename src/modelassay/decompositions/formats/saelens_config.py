@@ -21,8 +21,8 @@ _MEANINGFUL = {
     "normalize_activations", "reshape_activations", "metadata",
 }  # fmt: skip
 _HARMLESS = {
-    "dtype", "device", "sae_lens_version", "decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps",
-    "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr",
+    "dtype", "device", "sae_lens_version", "decoder_init_norm", "l1_coefficient", "lp_norm",
+    "l1_warm_up_steps", "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr",
     "jumprelu_init_threshold", "jumprelu_bandwidth", "jumprelu_sparsity_loss_mode",
     "jumprelu_tanh_scale", "jumprelu_ste_to_input", "l0_coefficient", "l0_warm_up_steps",
     "pre_act_loss_coefficient", "target_l0",
