@@ -25,19 +25,24 @@ if TYPE_CHECKING:
     from modelassay.activations.harvest import Harvest as Harvest
     from modelassay.activations.harvest import harvest as harvest
     from modelassay.activations.harvest import open_harvest as open_harvest
-    from modelassay.activations.stdlib import stdlib_corpus as bundled_corpus
+    from modelassay.activations.stdlib import stdlib_corpus
+    from modelassay.audit.assay import audit as audit
     from modelassay.audit.result import Audit as Audit
-    from modelassay.audit.run import audit as audit
+    from modelassay.audit.result import load_audit as load_audit
+    from modelassay.audit.settings import AuditSettings as AuditSettings
     from modelassay.core.errors import ModelassayError as ModelassayError
     from modelassay.decompositions.codes import Codes as Codes
     from modelassay.decompositions.decomposition import Decomposition as Decomposition
     from modelassay.decompositions.dictionary import Dictionary as Dictionary
+    from modelassay.decompositions.formats.saelens import read_saelens as read_saelens
+    from modelassay.decompositions.formats.saelens import write_saelens as write_saelens
     from modelassay.decompositions.linear import PCA as PCA
     from modelassay.decompositions.linear import Neurons as Neurons
     from modelassay.decompositions.linear import RandomDictionary as RandomDictionary
     from modelassay.decompositions.recipes import BatchTopK as BatchTopK
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
+    from modelassay.decompositions.storage import load_decomposition as load_decomposition
     from modelassay.evidence.evidence import Evidence as Evidence
     from modelassay.fitting.fit import fit as fit
     from modelassay.report.report import report as report
@@ -46,8 +51,11 @@ if TYPE_CHECKING:
     from modelassay.subjects.site import Site as Site
     from modelassay.subjects.subject import Subject as Subject
 
+    bundled_corpus = stdlib_corpus
+
 PUBLIC = {
     "Audit": "modelassay.audit.result:Audit",
+    "AuditSettings": "modelassay.audit.settings:AuditSettings",
     "BatchTopK": "modelassay.decompositions.recipes:BatchTopK",
     "Codes": "modelassay.decompositions.codes:Codes",
     "Corpus": "modelassay.activations.corpus:Corpus",
@@ -63,16 +71,20 @@ PUBLIC = {
     "Site": "modelassay.subjects.site:Site",
     "Subject": "modelassay.subjects.subject:Subject",
     "TopK": "modelassay.decompositions.recipes:TopK",
-    "audit": "modelassay.audit.run:audit",
+    "audit": "modelassay.audit.assay:audit",
     "bundled_corpus": "modelassay.activations.stdlib:stdlib_corpus",
     "corpus_from_texts": "modelassay.activations.corpus:corpus_from_texts",
     "fit": "modelassay.fitting.fit:fit",
     "harvest": "modelassay.activations.harvest:harvest",
+    "load_audit": "modelassay.audit.result:load_audit",
+    "load_decomposition": "modelassay.decompositions.storage:load_decomposition",
     "load_subject": "modelassay.subjects.load:load_subject",
     "null_twin": "modelassay.subjects.null_twins:null_twin",
     "open_harvest": "modelassay.activations.harvest:open_harvest",
+    "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",
     "read_texts": "modelassay.activations.corpus:read_texts",
     "report": "modelassay.report.report:report",
+    "write_saelens": "modelassay.decompositions.formats.saelens:write_saelens",
 }
 """Public name -> where it is defined; the imports above say the same to type checkers."""
 

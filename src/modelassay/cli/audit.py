@@ -75,7 +75,7 @@ def audit(
         force=force,
     )
     result = run_audit(config, default_progress())
-    report(result).write(out / "report.html")
+    report(result).write(out / "report.html", force=True)  # run_audit has claimed the folder
     summary = jsonable(result.summary())
     say(_headline(summary, out / "report.html"), summary, as_json=as_json)
 

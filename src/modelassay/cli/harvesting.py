@@ -4,20 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from modelassay.activations.corpus import Corpus, read_texts
 from modelassay.activations.harvest import harvest
-from modelassay.activations.stdlib import stdlib_corpus
+from modelassay.audit.run import read_corpus
 from modelassay.cli.output import claim_folder
 from modelassay.cli.schemas import SCHEMA_VERSION, HarvestResult, ProvenanceEntry
 from modelassay.core.provenance import Provenance
 from modelassay.subjects.load import load_subject
 
 WRITTEN = ("manifest.json", "documents.json", "contexts.safetensors", "shard-*.safetensors")
-
-
-def corpus_at(path: Path | None) -> Corpus:
-    """The texts at `path`, or Python's standard library."""
-    return stdlib_corpus() if path is None else read_texts(path)
 
 
 def store_harvest(
@@ -34,15 +28,15 @@ def store_harvest(
 ) -> HarvestResult:
     """Harvest to a folder, and say what lies there now."""
     subject = load_subject(source, device=device)
-    texts = corpus_at(corpus)
+    texts = read_corpus(corpus)
     chosen = [subject.resolve(site.strip()) for site in sites]
     claim_folder(out, ours=WRITTEN, force=force, resume=resume)
     stored = harvest(subject, texts, chosen, tokens=tokens, directory=out, seed=seed)
     provenance = Provenance.collect(
         seed=seed,
         device=device,
-        corpus=texts.source,
-        corpus_fingerprint=texts.fingerprint(),
+        corpus=stored.contexts.corpus.source,
+        corpus_fingerprint=stored.contexts.fingerprint(),
         tokens=stored.n_tokens,
     )
     return {

@@ -28,7 +28,8 @@ CorpusPath = Annotated[
     Path | None,
     typer.Option(
         "--corpus",
-        help="A text file, or a folder of them. Without it: Python's standard library.",
+        help="A text file, a folder of texts, or a .jsonl of token ids. "
+        "Without it: Python's standard library.",
     ),
 ]
 

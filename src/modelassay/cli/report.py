@@ -26,12 +26,10 @@ def report(
     It is one HTML file, and needs no network."""
     del seed, device
     from modelassay.audit.result import load_audit
-    from modelassay.cli.output import refuse_existing
     from modelassay.report.report import report as make_report
 
     page = (audit if out is None else out) / "report.html"
-    refuse_existing(page, force=force)
-    make_report(load_audit(audit)).write(page)
+    make_report(load_audit(audit)).write(page, force=force)
     result: ReportResult = {
         "schema_version": SCHEMA_VERSION,
         "report": str(page),
