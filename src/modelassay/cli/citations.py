@@ -19,12 +19,14 @@ METHODS = {
     "random": RandomDictionary.references,
 }
 
+_DESCRIPTIONS = ("audit.json", "dictionary/config.json", "config.json")
+
 
 def keys_of(what: Sequence[str]) -> list[str]:
     """Sorted keys of everything named; of all references when nothing is.
 
     Raises:
-        UnknownNameError: for what is neither an audit's folder, a method nor a key.
+        UnknownNameError: for what is neither an audit's or dictionary's folder, a method nor a key.
     """
     if not what:
         return sorted(REFERENCES)
@@ -36,11 +38,11 @@ def _keys_of_one(name: str) -> Sequence[str]:
         return METHODS[name]
     if name in REFERENCES:
         return [name]
-    if (Path(name) / "audit.json").is_file():
-        return list(_cited(read_json(Path(name) / "audit.json")))
-    raise UnknownNameError(
-        "What to cite, if it is no audit's folder,", name, [*METHODS, *REFERENCES]
-    )
+    found = [Path(name) / part for part in _DESCRIPTIONS if (Path(name) / part).is_file()]
+    if found:
+        return [key for path in found for key in _cited(read_json(path))]
+    known = [*METHODS, *REFERENCES]
+    raise UnknownNameError("What to cite, if it is no audit's or dictionary's folder,", name, known)
 
 
 def _cited(content: Any) -> Iterator[str]:
