@@ -13,7 +13,7 @@ def cite(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of audits or dictionaries, methods (topk, pca …) or keys. Without any: all.",
+            help="Folders of audits or dictionaries, methods (topk, pca …), keys. Default: all.",
             show_default=False,
         ),
     ] = None,
