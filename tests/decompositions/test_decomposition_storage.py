@@ -18,63 +18,66 @@ from modelassay.subjects.site import Site
 
 D = 6
 SITE = Site(role="resid_post", layer=2)
-KINDS = ["topk", "frozen", "batchtopk", "uncalibrated", "relu", "jumprelu", "random", "pca",
-         "pca_k", "neurons"]  # fmt: skip
 
 
 def draw_activations():
     return torch.randn(50, D, generator=generator(9)) + 1
 
 
-def make_decomposition(kind):
-    source, x = generator(0), draw_activations()
+def built(recipe):
+    x = draw_activations()
+    return recipe.build(D, D, x.mean(0), generator(0), SITE)
+
+
+def calibrated():
+    dictionary = built(BatchTopK(width=24, k=3))
+    dictionary.activation.calibrate(0.1)  # not exact in six decimal digits
+    return dictionary
+
+
+def jumprelu():
+    start = built(TopK(width=24, k=3))
+    return Dictionary(
+        W_enc=start.W_enc,
+        b_enc=start.b_enc,
+        W_dec=start.W_dec,
+        b_dec=start.b_dec,
+        activation=JumpReLUActivation(torch.rand(24, generator=generator(0))),
+        reads=SITE,
+        apply_b_dec_to_input=False,
+    )
+
+
+def pca(k, site):
+    x = draw_activations()
     moments = SimpleNamespace(mean=x.mean(0), covariance=torch.cov(x.t()))
+    return PCA.from_moments(moments, k, site=site)
 
-    def built(recipe):
-        return recipe.build(D, D, x.mean(0), source, SITE)
 
-    match kind:
-        case "topk":
-            return built(TopK(width=24, k=3))
-        case "frozen":
-            return built(TopK(width=24, k=3, frozen_decoder=True))
-        case "batchtopk":
-            dictionary = built(BatchTopK(width=24, k=3))
-            dictionary.activation.calibrate(0.1)  # not exact in six decimal digits
-            return dictionary
-        case "uncalibrated":
-            return built(BatchTopK(width=24, k=3))
-        case "relu":
-            return built(ReLUL1(width=24, l1_coefficient=0.3))
-        case "jumprelu":
-            start = built(TopK(width=24, k=3))
-            return Dictionary(
-                W_enc=start.W_enc,
-                b_enc=start.b_enc,
-                W_dec=start.W_dec,
-                b_dec=start.b_dec,
-                activation=JumpReLUActivation(torch.rand(24, generator=source)),
-                reads=SITE,
-                apply_b_dec_to_input=False,
-            )
-        case "random":
-            return RandomDictionary(24, D, 3, generator=source, mean=x.mean(0), site=SITE)
-        case "pca":
-            return PCA.from_moments(moments, site=SITE)
-        case "pca_k":
-            return PCA.from_moments(moments, 2)
-        case "neurons":
-            return Neurons(D, SITE)
+MAKERS = {
+    "topk": lambda: built(TopK(width=24, k=3)),
+    "frozen": lambda: built(TopK(width=24, k=3, frozen_decoder=True)),
+    "batchtopk": calibrated,
+    "uncalibrated": lambda: built(BatchTopK(width=24, k=3)),
+    "relu": lambda: built(ReLUL1(width=24, l1_coefficient=0.3)),
+    "jumprelu": jumprelu,
+    "random": lambda: RandomDictionary(
+        24, D, 3, generator=generator(0), mean=draw_activations().mean(0), site=SITE
+    ),
+    "pca": lambda: pca(None, SITE),
+    "pca_k": lambda: pca(2, None),
+    "neurons": lambda: Neurons(D, SITE),
+}
 
 
 def saved(folder, kind="topk"):
-    make_decomposition(kind).save(folder)
+    MAKERS[kind]().save(folder)
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MAKERS)
 def test_what_comes_back_is_the_same(kind, tmp_path):
-    before = make_decomposition(kind)
+    before = MAKERS[kind]()
     before.save(tmp_path / "new" / "folder")
     after = load_decomposition(tmp_path / "new" / "folder")
     facts = ("name", "references", "reads", "writes", "width", "d_in", "d_out")
@@ -97,7 +100,7 @@ def test_what_comes_back_is_the_same(kind, tmp_path):
 
 
 def test_provenance_and_subject_come_back(tmp_path):
-    before = make_decomposition("topk")
+    before = MAKERS["topk"]()
     before.subject_fingerprint = "0123456789abcdef"
     before.provenance = Provenance.collect(seed=3, tokens=1000)
     before.save(tmp_path)
@@ -109,9 +112,9 @@ def test_provenance_and_subject_come_back(tmp_path):
 def test_nothing_is_overwritten_unless_forced(tmp_path):
     saved(tmp_path)
     with pytest.raises(OutputExistsError, match="must be new"):
-        make_decomposition("pca").save(tmp_path)
+        MAKERS["pca"]().save(tmp_path)
     assert load_decomposition(tmp_path).name == "TopK 24 (k=3)"
-    make_decomposition("pca").save(tmp_path, force=True)
+    MAKERS["pca"]().save(tmp_path, force=True)
     assert load_decomposition(tmp_path).name == "PCA 6"
 
 
@@ -157,7 +160,7 @@ def edit_config(folder, change):
 
 def test_a_later_version_is_refused(tmp_path):
     edit_config(saved(tmp_path), lambda c: c.update(version=2))
-    with pytest.raises(CorruptFileError, match="version 1; got .* version 2"):
+    with pytest.raises(CorruptFileError, match=r"version 1; got .* version 2"):
         load_decomposition(tmp_path)
 
 
