@@ -184,9 +184,10 @@ class ActivationStream(Iterator[Tensor]):
                 if len(over) < self.batch_tokens:
                     continue
                 yield over
-            full = len(rows) - len(rows) % self.batch_tokens
-            yield from rows[:full].split(self.batch_tokens)
-            over = rows[full:]
+            end = len(rows) - len(rows) % self.batch_tokens
+            for first in range(0, end, self.batch_tokens):
+                yield rows[first : first + self.batch_tokens]
+            over = rows[end:]
 
     def _buffers(self, epoch: int, position: int) -> Iterator[Tensor]:
         """The epoch's rows from `position` on, a buffer at a time."""
