@@ -1,0 +1,69 @@
+"""Audit -> page: which parts a report has, and in which order."""
+
+from collections.abc import Callable
+
+from modelassay.audit.result import Audit
+from modelassay.report.degrade import or_broken
+from modelassay.report.parts import Page, Part, Section
+from modelassay.report.sections import (
+    evidence,
+    latents,
+    methods,
+    reconstruction,
+    variance,
+    verdicts,
+)
+
+Maker = Callable[[Audit], Part]
+
+_PLAN: tuple[tuple[str, str, tuple[Maker, ...]], ...] = (
+    (
+        "verdict",
+        "Verdict",
+        (
+            verdicts.headline,
+            verdicts.verdict_shares,
+            verdicts.summary,
+            verdicts.what_would_change_it,
+            verdicts.baselines,
+        ),
+    ),
+    ("reconstruction", "Reconstruction", (reconstruction.how_to_read, reconstruction.comparison)),
+    ("variance", "Variance", (variance.how_to_read, variance.scatter)),
+    ("evidence", "Evidence", (evidence.answers, evidence.distributions)),
+    ("latents", "Latents", (latents.catalogue,)),
+    (
+        "methods",
+        "Methods",
+        (
+            methods.how_to_read,
+            methods.rule,
+            methods.thresholds,
+            methods.latent_evidence,
+            methods.reconstruction_evidence,
+            methods.limits,
+            methods.provenance,
+            methods.references,
+        ),
+    ),
+)
+
+
+def build(audit: Audit) -> Page:
+    """The page of an audit. A part that cannot be made is replaced by one that says so."""
+    sections = tuple(
+        Section(anchor=anchor, title=title, parts=tuple(_made(maker, audit) for maker in makers))
+        for anchor, title, makers in _PLAN
+    )
+    versions, seed = audit.provenance.versions, audit.provenance.seed
+    return Page(
+        title=f"{audit.subject} · {audit.site}",
+        subtitle=audit.dictionary,
+        sections=sections,
+        footer=f"modelassay {versions.get('modelassay', '')} · {audit.subject} · {audit.site} · "
+        f"{audit.dictionary} · seed {seed} · {audit.provenance.created}",
+    )
+
+
+def _made(maker: Maker, audit: Audit) -> Part:
+    return or_broken(maker.__name__.replace("_", " ").capitalize(), lambda: maker(audit))

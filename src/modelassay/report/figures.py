@@ -1,0 +1,126 @@
+"""Geometry of the figures that need no script: what lies where, in the units of the drawing."""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from modelassay.report.axes import Axis, tick_label
+from modelassay.report.parts import Histogram, Metric
+
+STRIP_WIDTH = 200.0
+STRIP_ROW = 11.0
+HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT = 320.0, 120.0
+_PAD = 6.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dot:
+    """An estimate drawn on a strip."""
+
+    x: float
+    low: float
+    high: float
+    y: float
+    audited: bool
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strip:
+    """One metric's estimates above each other on one axis."""
+
+    height: float
+    dots: tuple[Dot, ...]
+    null: float | None
+
+
+def strip(metric: Metric, columns: tuple[str, ...]) -> Strip:
+    """The small picture beside a row of numbers."""
+    dots: list[Dot] = []
+    for index, (name, estimate) in enumerate(zip(columns, metric.estimates, strict=True)):
+        if estimate is None or estimate.value != estimate.value:
+            continue
+        x = _x(metric.axis, estimate.value)
+        # An interval that was not measured is drawn with no length.
+        low = _x(metric.axis, estimate.low) if estimate.low == estimate.low else x
+        high = _x(metric.axis, estimate.high) if estimate.high == estimate.high else x
+        y = STRIP_ROW * (index + 0.7)
+        dots.append(Dot(x=x, low=low, high=high, y=y, audited=index == 0, title=name))
+    null = _x(metric.axis, metric.null) if metric.null == metric.null else None
+    return Strip(height=STRIP_ROW * (len(columns) + 0.4), dots=tuple(dots), null=null)
+
+
+def _x(axis: Axis, value: float) -> float:
+    return round(_PAD + axis.position(value) * (STRIP_WIDTH - 2 * _PAD), 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """One class's part of one bin."""
+
+    key: str
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bars:
+    """A histogram ready to draw."""
+
+    blocks: tuple[Block, ...]
+    outline: str
+    """SVG path of the null; empty if there is none."""
+    threshold: float | None
+    ticks: tuple[tuple[float, str], ...]
+    rows: tuple[tuple[str, ...], ...]
+    """The same numbers: bin, one count per class, null."""
+    tallest: int
+
+
+def bars(histogram: Histogram, keys: tuple[str, ...]) -> Bars:
+    """Stacked bars, the null's outline, and the numbers behind them."""
+    axis, bins = histogram.axis, len(next(iter(histogram.counts.values())))
+    stacks = [[histogram.counts[key][b] for key in keys] for b in range(bins)]
+    tallest = max(1, *map(sum, stacks))
+    unit, width = HISTOGRAM_HEIGHT / tallest, HISTOGRAM_WIDTH / bins
+    blocks: list[Block] = []
+    rows: list[tuple[str, ...]] = []
+    for b, stack in enumerate(stacks):
+        span = f"{tick_label(axis.value(b / bins))} … {tick_label(axis.value((b + 1) / bins))}"
+        tops = accumulate(stack)
+        for key, count, top in zip(keys, stack, tops, strict=True):
+            if count:
+                blocks.append(
+                    Block(
+                        key=key,
+                        x=round(b * width + 0.4, 2),
+                        y=round(HISTOGRAM_HEIGHT - top * unit, 2),
+                        width=round(width - 0.8, 2),
+                        height=round(count * unit, 2),
+                        title=f"{span}: {count:,} {key}",
+                    )
+                )
+        null = (f"{histogram.null_counts[b]:,}",) if histogram.null_counts else ("–",)
+        rows.append((span, *(f"{c:,}" for c in stack), *null))
+    threshold = histogram.threshold
+    return Bars(
+        blocks=tuple(blocks),
+        outline=_outline(histogram.null_counts, unit, width),
+        threshold=None if threshold is None else axis.position(threshold) * HISTOGRAM_WIDTH,
+        ticks=tuple((axis.position(t) * HISTOGRAM_WIDTH, tick_label(t)) for t in axis.ticks()),
+        rows=tuple(rows),
+        tallest=tallest,
+    )
+
+
+def _outline(counts: tuple[int, ...], unit: float, width: float) -> str:
+    if not counts:
+        return ""
+    steps = [f"M0 {HISTOGRAM_HEIGHT:g}"]
+    for index, count in enumerate(counts):
+        # A null is often all in one bin: it may leave the frame rather than flatten the latents.
+        height = min(count * unit, HISTOGRAM_HEIGHT + 8)
+        steps.append(f"V{HISTOGRAM_HEIGHT - height:.1f}H{(index + 1) * width:.1f}")
+    return "".join(steps) + f"V{HISTOGRAM_HEIGHT:g}"
