@@ -48,8 +48,8 @@ class DeadLatents:
 
     def record(
         self,
-        values: Float[Tensor, "token slot"],
-        indices: Int[Tensor, "token slot"] | None,
+        values: Float[Tensor, "*selected"],
+        indices: Int[Tensor, "*selected"] | None,
         tokens: int,
     ) -> None:
         """Count one batch.
@@ -58,8 +58,8 @@ class DeadLatents:
         see fewer dead latents than there are.
 
         Args:
-            values: the batch's latent values.
-            indices: the latent of each slot; None where slot i is latent i.
+            values: the batch's latent values, [token, latent] or a selection of it.
+            indices: the latent of each selected value; None where all were.
             tokens: tokens of this batch over all processes, not only this one: with a count
                 per process, revival would come later the more processes there are.
         """

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -15,7 +15,7 @@ class Interruption:
 
 
 @contextmanager
-def deferred_interruption() -> Iterator[Interruption]:
+def deferred_interruption() -> Generator[Interruption]:
     """Note the first Ctrl-C instead of raising, so that a step is never left half done.
 
     The second Ctrl-C raises `KeyboardInterrupt` at once. Python delivers signals to the main

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from modelassay.core.errors import OutputExistsError, ValueRangeError
 from modelassay.core.files import translate_os_errors, write_atomically
@@ -33,6 +33,7 @@ class Measurement:
     learning_rate: float
 
 
+@runtime_checkable
 class LogSink(Protocol):
     """Where measurements go."""
 

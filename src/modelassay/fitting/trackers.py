@@ -35,7 +35,7 @@ class WandbLog:
 
     def __init__(self, project: str, **options: Any) -> None:
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("wandb", "wandb") from error
         self._run = wandb.init(project=project, **options)

@@ -1,0 +1,251 @@
+"""`fit`: from recipes and activations to dictionaries."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from modelassay.activations.source import ActivationSource
+from modelassay.activations.statistics import Moments
+from modelassay.core.errors import OutputExistsError
+from modelassay.core.progress import Progress, default_progress
+from modelassay.core.provenance import Provenance, hash_tensors
+from modelassay.core.randomness import derived
+from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.recipes import BatchTopK, ReLUL1
+from modelassay.decompositions.sparsifiers import BatchTopKActivation
+from modelassay.fitting.calibration import calibrate_threshold
+from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint, read_checkpoint
+from modelassay.fitting.dead_latents import window_tokens
+from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.logs import LogSink, open_logs
+from modelassay.fitting.normalisation import input_scale
+from modelassay.fitting.objectives.auxk import AuxK
+from modelassay.fitting.objectives.l1 import L1
+from modelassay.fitting.objectives.objective import Objective
+from modelassay.fitting.objectives.reconstruction import Reconstruction
+from modelassay.fitting.plan import Plan
+from modelassay.fitting.trainer import CheckpointPlan, Trainer
+from modelassay.subjects.site import Site
+
+DEFAULT_EPOCHS = 4
+"""Passes over the fit side of the split where `tokens` is None (ours)."""
+CALIBRATION_TOKENS = 100_000
+"""Held-out tokens, at most, that a threshold is calibrated on (ours)."""
+_CHUNK_TOKENS = 1024  # rows of pre-activations held at once on CPU: stays in cache (ours)
+
+
+# The options are spelled once, in the implementation; the overloads only tell one from several.
+@overload
+def fit(recipes: Recipe, harvest: ActivationSource, **options: Any) -> Dictionary: ...
+@overload
+def fit(
+    recipes: Sequence[Recipe], harvest: ActivationSource, **options: Any
+) -> list[Dictionary]: ...
+def fit(  # pyright: ignore[reportInconsistentOverload]
+    recipes: Recipe | Sequence[Recipe],
+    harvest: ActivationSource,
+    *,
+    site: Site | str | None = None,
+    tokens: int | None = None,
+    batch_tokens: int = 2048,
+    learning_rate: float | None = None,
+    seed: int | Sequence[int] = 0,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    log: str | Path | Sequence[LogSink] | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> Dictionary | list[Dictionary]:
+    """Train dictionaries on the fit side of a harvest, all on one pass over the activations.
+
+    Args:
+        recipes: what to train. A single recipe gives a single dictionary.
+        harvest: activations, with a document-level split.
+        site: which of the harvest's sites; may be left out where there is only one.
+        tokens: seen in training, repeats counted; four epochs by default.
+        batch_tokens: tokens of a step.
+        learning_rate: by default `default_learning_rate` of each width and the run's length.
+        seed: of the random starts: one for all recipes, or one per recipe. The first one also
+            sets the order of the data.
+        checkpoint: folder that keeps the run's state, written each minute, on Ctrl-C and at the
+            end.
+        resume: go on from the checkpoint; the result is bit for bit that of a run that was never
+            stopped. Where there is no checkpoint yet, the run begins.
+        log: a `.csv` or `.jsonl` file, a folder for both, or sinks of your own.
+        device: where to train.
+        progress: where to report; a bar on a terminal by default.
+
+    Returns:
+        Dictionaries of unscaled activations with unit decoder rows, ready for inference.
+
+    Raises:
+        TooFewTokensError: if there are too few tokens for one batch, or none held out.
+        ProvenanceError: if the checkpoint belongs to a run of another configuration.
+        OutputExistsError: if a checkpoint or log exists and `resume` is False.
+        NonFiniteError: if activations hold NaN or Inf, or a loss diverges.
+        KeyboardInterrupt: on Ctrl-C, once a checkpoint is written.
+    """
+    source = harvest.select("fit")
+    plan = Plan.of(
+        [recipes] if isinstance(recipes, Recipe) else recipes,
+        site=harvest.find(site),
+        tokens=DEFAULT_EPOCHS * source.n_tokens if tokens is None else tokens,
+        batch_tokens=batch_tokens,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    # Looked up before training, not after it: a threshold needs held-out tokens at its end.
+    needs_heldout = any(isinstance(recipe, BatchTopK) for recipe in plan.recipes)
+    heldout = _heldout_tokens(harvest, plan.site) if needs_heldout else None
+    stream = source.stream(
+        plan.site, batch_tokens=batch_tokens, generator=derived(plan.seeds[0], "order")
+    )
+    moments = source.moments(plan.site)
+    scale = input_scale(moments)
+    where = torch.device(device)
+
+    configuration = {
+        "subject": source.subject_fingerprint,
+        "activations": hash_tensors({"mean": moments.mean, "covariance": moments.covariance}),
+        **plan.as_json(),
+        "device": where.type,
+    }
+    folder = None if checkpoint is None else Path(checkpoint)
+    found = _checkpoint_to_go_on_from(folder, configuration, resume=resume)
+    learners = _learners(plan, moments, scale, where)
+    trainer = Trainer(
+        learners,
+        stream,
+        scale=scale,
+        schedule=plan.schedule,
+        site=str(plan.site),
+        device=where,
+        checkpoints=CheckpointPlan(directory=folder, configuration=configuration)
+        if folder
+        else None,
+        logs=_sinks(log, keep_until=(found.step if found else 0) if resume else None),
+    )
+    if found:
+        trainer.load(found)
+    trainer.run(progress or default_progress())
+
+    for learner, one_seed in zip(learners, plan.seeds, strict=True):
+        _finish(learner.dictionary, scale, heldout)
+        learner.dictionary.subject_fingerprint = source.subject_fingerprint
+        learner.dictionary.provenance = Provenance.collect(
+            seed=one_seed,
+            device=str(where),
+            subject=source.subject_name,
+            subject_fingerprint=source.subject_fingerprint,
+            corpus=source.contexts.corpus.source,
+            site=str(plan.site),
+            tokens=plan.schedule.steps * batch_tokens,
+            batch_tokens=batch_tokens,
+            learning_rate=learner.learning_rate,
+        )
+    dictionaries = [learner.dictionary for learner in learners]
+    return dictionaries[0] if isinstance(recipes, Recipe) else dictionaries
+
+
+def _learners(plan: Plan, moments: Moments, scale: float, device: torch.device) -> list[Learner]:
+    data = DataScale(
+        mean=(scale * moments.mean).to(device, torch.float32),
+        total_variance=scale**2 * float(moments.covariance.trace()),
+    )
+    # Drawn on the CPU, so that a seed means the same start on every device.
+    dictionaries = [
+        recipe.build(
+            d_in=len(data.mean),
+            d_out=len(data.mean),
+            data_mean=data.mean.cpu(),
+            generator=derived(seed, "weights"),
+            site=plan.site,
+        ).to(device)
+        for recipe, seed in zip(plan.recipes, plan.seeds, strict=True)
+    ]
+    rows = _CHUNK_TOKENS if device.type == "cpu" else plan.batch_tokens
+    widest = max(dictionary.width for dictionary in dictionaries)
+    workspace = torch.empty(rows * widest, device=device)
+    return [
+        Learner(
+            name=name,
+            dictionary=dictionary,
+            objectives=_objectives(recipe),
+            schedule=plan.schedule,
+            learning_rate=rate,
+            dead_window=window_tokens(plan.tokens),
+            data=data,
+            unit_decoder=not isinstance(recipe, ReLUL1),
+            workspace=workspace,
+        )
+        for name, dictionary, recipe, rate in zip(
+            _unique([dictionary.name for dictionary in dictionaries]),
+            dictionaries,
+            plan.recipes,
+            plan.learning_rates,
+            strict=True,
+        )
+    ]
+
+
+def _objectives(recipe: Recipe) -> tuple[Objective, ...]:
+    if isinstance(recipe, ReLUL1):
+        return Reconstruction(), L1(coefficient=recipe.l1_coefficient)
+    return Reconstruction(), AuxK()
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, with a running number where one comes more than once."""
+    return [
+        f"{name} #{names[: i + 1].count(name)}" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+
+
+def _heldout_tokens(harvest: ActivationSource, site: Site) -> Float[Tensor, "token d_in"]:
+    """A random sample of the held-out side."""
+    source = harvest.select("heldout")
+    batch_tokens = min(1024, source.n_tokens)
+    stream = source.stream(
+        site, batch_tokens=batch_tokens, generator=derived(0, "calibration"), epochs=1
+    )
+    wanted = min(CALIBRATION_TOKENS, source.n_tokens)
+    return torch.cat([next(stream) for _ in range(wanted // batch_tokens)]).float()
+
+
+def _checkpoint_to_go_on_from(
+    folder: Path | None, configuration: dict[str, Any], *, resume: bool
+) -> Checkpoint | None:
+    if folder is None or not has_checkpoint(folder):
+        return None
+    if resume:
+        return read_checkpoint(folder, configuration)
+    raise OutputExistsError(
+        f"A new run's checkpoint folder must be empty; got {str(folder)!r} with a checkpoint. "
+        "Pass resume=True to go on from it, or choose another folder."
+    )
+
+
+def _sinks(log: str | Path | Sequence[LogSink] | None, keep_until: int | None) -> list[LogSink]:
+    if isinstance(log, str | Path):
+        return list(open_logs(log, keep_until))
+    return list(log or ())
+
+
+def _finish(
+    dictionary: Dictionary, scale: float, heldout: Float[Tensor, "token d_in"] | None
+) -> None:
+    """Make a trained dictionary one of the model's own units, ready for inference."""
+    dictionary.fold_input_scale(scale)
+    if isinstance(dictionary.recipe, ReLUL1):
+        dictionary.fold_decoder_norms()
+    if isinstance(dictionary.activation, BatchTopKActivation) and heldout is not None:
+        device = dictionary.W_enc.device
+        threshold = calibrate_threshold(
+            lambda x: dictionary.pre_activations(x.to(device)), heldout, dictionary.activation.k
+        )
+        dictionary.activation.calibrate(threshold)

@@ -1,0 +1,196 @@
+"""One dictionary while it is trained: its weights, optimiser and dead latents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.kernels import encode_batch_topk, encode_topk, sparse_decode
+from modelassay.decompositions.sparsifiers import BatchTopKActivation, TopKActivation
+from modelassay.fitting.dead_latents import DeadLatents
+from modelassay.fitting.logs import Measurement
+from modelassay.fitting.objectives.objective import Forward, Objective
+from modelassay.fitting.schedules import Schedule
+
+_BETAS = (0.9, 0.999)  # Gao et al. 2024, appendix A.3
+_EPS = 6.25e-10  # Gao et al. 2024, appendix A.3: gradients of rare latents are tiny
+_LARGEST_GRADIENT_NORM = 1.0  # SAELens' and dictionary_learning's common choice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataScale:
+    """What training must know of all activations, in the scaled units that it works in."""
+
+    mean: Float[Tensor, " d_in"]
+    total_variance: float
+    """Mean squared distance from the mean."""
+
+
+class Learner:
+    """Trains one dictionary by one optimiser step per batch.
+
+    No method but `census` and `measure` waits for the device.
+
+    Args:
+        name: unique within a run.
+        dictionary: trained in place.
+        objectives: terms of the loss.
+        schedule: of the run.
+        learning_rate: at the plateau.
+        dead_window: tokens of silence after which a latent is dead.
+        data: mean and variance of the activations that it will see.
+        unit_decoder: keep decoder rows at norm 1.
+        workspace: memory for pre-activations, shared by learners that take turns.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        dictionary: Dictionary,
+        objectives: Sequence[Objective],
+        schedule: Schedule,
+        learning_rate: float,
+        dead_window: int,
+        data: DataScale,
+        unit_decoder: bool,
+        workspace: Float[Tensor, " number"],
+    ) -> None:
+        self.name = name
+        self.dictionary = dictionary
+        self.objectives = tuple(objectives)
+        self.schedule = schedule
+        self.learning_rate = learning_rate
+        self.data = data
+        rows = len(workspace) // dictionary.width
+        self._buffer = workspace[: rows * dictionary.width].view(rows, dictionary.width)
+        self.parameters = {
+            name: parameter
+            for name, parameter in dictionary.named_parameters()
+            if parameter.requires_grad
+        }
+        self._unit_decoder = unit_decoder and "W_dec" in self.parameters
+        self.optimizer = torch.optim.Adam(
+            self.parameters.values(), lr=learning_rate, betas=_BETAS, eps=_EPS, fused=True
+        )
+        device = dictionary.W_dec.device
+        self.latents = DeadLatents(dictionary.width, dead_window, device)
+        self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
+
+    def step(
+        self, activations: Float[Tensor, "token d_in"], step: int
+    ) -> tuple[Float[Tensor, ""], Forward]:
+        """Learn from one batch.
+
+        Args:
+            activations: scaled activations.
+            step: of the run, counted from 0; sets the learning rate and the penalty.
+
+        Returns:
+            The loss and the forward pass, both from before the update.
+        """
+        rate = self.learning_rate * self.schedule.learning_rate_factor(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        forward = self.forward(activations, step)
+        loss = torch.stack([objective(forward) for objective in self.objectives]).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self._unit_decoder:
+            _remove_parallel_part(self.dictionary.W_dec)
+        nn.utils.clip_grad_norm_(self.parameters.values(), _LARGEST_GRADIENT_NORM)
+        self.optimizer.step()
+        if self._unit_decoder:
+            _normalise_rows(self.dictionary.W_dec)
+        self.latents.record(forward.values.detach(), forward.indices, tokens=len(activations))
+        return loss.detach(), forward
+
+    def forward(self, activations: Float[Tensor, "token d_in"], step: int) -> Forward:
+        """Codes and reconstruction of a batch, with what the objectives need besides."""
+        dictionary = self.dictionary
+        x, W_enc, b_enc = activations, dictionary.W_enc, dictionary.b_enc
+        centre = dictionary.b_dec if dictionary.apply_b_dec_to_input else None
+        options = {"centre": centre, "buffer": self._buffer}
+        match dictionary.activation:
+            case TopKActivation(k=k):
+                values, indices = encode_topk(x, W_enc, b_enc, k, **options)
+                decoded = sparse_decode(values, indices, dictionary.W_dec)
+            case BatchTopKActivation(k=k):
+                values, indices, offsets = encode_batch_topk(x, W_enc, b_enc, k, **options)
+                decoded = sparse_decode(values, indices, dictionary.W_dec, offsets)
+            case _:
+                indices = None
+                # Moving the centre into the bias saves the product that x's gradient would cost.
+                bias = b_enc if centre is None else b_enc - centre @ W_enc
+                values = torch.addmm(bias, x, W_enc).relu()
+                decoded = values @ dictionary.W_dec
+        return Forward(
+            dictionary=dictionary,
+            activations=activations,
+            values=values,
+            indices=indices,
+            reconstruction=decoded + dictionary.b_dec,
+            total_variance=self.data.total_variance,
+            dead=self.dead,
+            sparsity_factor=self.schedule.sparsity_factor(step),
+        )
+
+    def census(self) -> None:
+        """Look up which latents are dead now; AuxK works on these until the next census."""
+        self.dead = self.latents.census()
+
+    def measure(self, loss: Float[Tensor, ""], forward: Forward, step: int) -> Measurement:
+        """The figures of the batch of a step."""
+        tokens = len(forward.activations)
+        error = forward.residual().detach().square().sum()
+        spread = (forward.activations - self.data.mean).square().sum()
+        return Measurement(
+            dictionary=self.name,
+            step=step + 1,
+            tokens=(step + 1) * tokens,
+            loss=float(loss),
+            explained_variance=float(1 - error / spread),
+            l0=float((forward.values > 0).sum() / tokens),
+            dead_share=float(self.latents.dead().float().mean()),
+            learning_rate=self.learning_rate * self.schedule.learning_rate_factor(step),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes in training, as named tensors."""
+        tensors = {"silence": self.latents.silence, "dead": self.dead}
+        for name, parameter in self.parameters.items():
+            tensors[name] = parameter.detach()
+            for moment, value in self.optimizer.state[parameter].items():
+                tensors[f"{name}.{moment}"] = value
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from where the learner stood whose `state` this was."""
+        self.latents.silence = tensors["silence"]
+        self.dead = tensors["dead"].to(self.dead.device)
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(tensors[name])
+            moments = {
+                # The fused optimiser walks over memory: moments must lie as their parameter does.
+                moment: torch.empty_like(parameter).copy_(tensors[f"{name}.{moment}"])
+                for moment in ("exp_avg", "exp_avg_sq")
+            }
+            self.optimizer.state[parameter] = {
+                "step": tensors[f"{name}.step"].to(parameter.device),
+                **moments,
+            }
+
+
+def _remove_parallel_part(rows: Tensor) -> None:
+    """Take out of each row's gradient what would only change the row's length."""
+    if rows.grad is not None:
+        along = torch.linalg.vecdot(rows.grad, rows.detach())
+        rows.grad.addcmul_(rows.detach(), along.unsqueeze(1), value=-1)
+
+
+@torch.no_grad()
+def _normalise_rows(rows: Tensor) -> None:
+    rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))

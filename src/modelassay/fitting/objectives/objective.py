@@ -1,0 +1,41 @@
+"""What a term of a loss sees, and what it returns."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from modelassay.decompositions.dictionary import Dictionary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forward:
+    """One batch on its way through a dictionary."""
+
+    dictionary: Dictionary
+    activations: Float[Tensor, "token d_in"]
+    values: Float[Tensor, "*selected"]
+    """Latent values, differentiable: [token, latent], or what a sparsifier selected of it."""
+    indices: Int[Tensor, "*selected"] | None
+    """The latent of each selected value; None where all were."""
+    reconstruction: Float[Tensor, "token d_out"]
+    total_variance: float
+    """Mean squared distance of an activation from the mean, over all data."""
+    dead: Int[Tensor, " dead"]
+    """The latents that were dead at the last census."""
+    sparsity_factor: float
+    """How far the sparsity penalty's warm-up has got: 0 to 1."""
+
+    def residual(self) -> Float[Tensor, "token d_out"]:
+        """What the reconstruction leaves: activations - reconstruction."""
+        return self.activations - self.reconstruction
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A term of a loss."""
+
+    def __call__(self, forward: Forward) -> Float[Tensor, ""]:
+        """The term's value on a batch, in units of the data's total variance."""
+        ...

@@ -1,0 +1,26 @@
+"""Squared error of the reconstruction."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from modelassay.fitting.objectives.objective import Forward
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconstruction:
+    """Share of the variance that the reconstruction leaves.
+
+    `mean_t |x_t - x̂_t|² / V` with V the mean squared distance of all data from their mean: 1
+    for predicting the mean. A division by a constant, so that coefficients of other terms mean
+    the same for all data.
+
+    Reference:
+        Gao et al. 2024, "Scaling and evaluating sparse autoencoders", section 2.
+    """
+
+    def __call__(self, forward: Forward) -> Float[Tensor, ""]:
+        """The term's value on a batch."""
+        squared = forward.residual().square().sum()
+        return squared / (len(forward.activations) * forward.total_variance)

@@ -1,0 +1,109 @@
+"""What a run is asked to do, with every default filled in."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from modelassay.core.errors import TooFewTokensError, ValueRangeError
+from modelassay.decompositions.dictionary import Recipe
+from modelassay.fitting.schedules import Schedule
+from modelassay.subjects.site import Site
+
+LONG_RUN_STEPS = 100_000
+"""Steps from which on the literature's learning rate is used as it is."""
+LARGEST_BOOST = 10.0
+"""The most by which a short run's rate exceeds it; also the best factor at 1,000 steps."""
+
+
+def default_learning_rate(width: int, steps: int) -> float:
+    """The learning rate of Adam for a dictionary of some width and a run of some length.
+
+    `2e-4 / sqrt(width / 2**14) * clamp(sqrt(100,000 / steps), 1, 10)`. The first two factors are
+    the literature's, for runs of some 10^5 steps. Short runs end long before such a rate has
+    taken them anywhere, so theirs is larger (ours; measured, see docs/log.md).
+
+    Reference:
+        Gao et al. 2024, appendix A.3, as dictionary_learning and sparsify state it.
+    """
+    boost = math.sqrt(LONG_RUN_STEPS / steps)
+    return 2e-4 / math.sqrt(width / 2**14) * min(max(boost, 1.0), LARGEST_BOOST)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Which dictionaries are trained, on what, for how long."""
+
+    recipes: tuple[Recipe, ...]
+    seeds: tuple[int, ...]
+    """Of each dictionary's random start; the first also sets the order of the data."""
+    learning_rates: tuple[float, ...]
+    """Of each dictionary, at the plateau."""
+    site: Site
+    tokens: int
+    """Seen in training, repeats counted."""
+    batch_tokens: int
+    """Tokens of a step."""
+
+    def __post_init__(self) -> None:
+        if not self.recipes:
+            raise ValueRangeError("recipes must hold at least one recipe; got none. Pass TopK(…).")
+        if len(self.seeds) != len(self.recipes):
+            raise ValueRangeError(
+                f"seed must be one number, or one per recipe ({len(self.recipes)}); got "
+                f"{len(self.seeds)} seeds. Pass a list of the recipes' length."
+            )
+        for rate in self.learning_rates:
+            if not (math.isfinite(rate) and rate > 0):
+                raise ValueRangeError(
+                    f"learning_rate must be finite and above 0; got {rate}. Use about 1e-3."
+                )
+        if self.batch_tokens < 1 or self.tokens < self.batch_tokens:
+            raise TooFewTokensError(
+                f"Training must see at least one batch of {self.batch_tokens} tokens; got "
+                f"tokens={self.tokens}. Train on more tokens or lower batch_tokens."
+            )
+
+    @staticmethod
+    def of(
+        recipes: Sequence[Recipe],
+        *,
+        site: Site,
+        tokens: int,
+        batch_tokens: int,
+        learning_rate: float | None,
+        seed: int | Sequence[int],
+    ) -> "Plan":
+        """Fill in what is the same for all recipes, and the defaults."""
+        steps = max(1, tokens // max(1, batch_tokens))
+        return Plan(
+            recipes=tuple(recipes),
+            seeds=(seed,) * len(recipes) if isinstance(seed, int) else tuple(seed),
+            learning_rates=tuple(
+                default_learning_rate(recipe.width, steps)
+                if learning_rate is None
+                else learning_rate
+                for recipe in recipes
+            ),
+            site=site,
+            tokens=tokens,
+            batch_tokens=batch_tokens,
+        )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the run; tokens that fill no batch are not seen."""
+        return Schedule(steps=self.tokens // self.batch_tokens)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dictionary for checkpoints and provenance."""
+        return {
+            "site": str(self.site),
+            "recipes": [
+                {"kind": type(recipe).__name__, **asdict(recipe)} for recipe in self.recipes
+            ],
+            "seeds": list(self.seeds),
+            "learning_rates": list(self.learning_rates),
+            "tokens": self.tokens,
+            "batch_tokens": self.batch_tokens,
+        }

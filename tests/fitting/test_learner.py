@@ -1,0 +1,204 @@
+"""One step against a dense float64 reference."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from modelassay.decompositions.dictionary import Recipe
+from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
+from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.objectives.auxk import AuxK
+from modelassay.fitting.objectives.l1 import L1
+from modelassay.fitting.objectives.objective import Objective
+from modelassay.fitting.objectives.reconstruction import Reconstruction
+from modelassay.fitting.schedules import Schedule
+
+D, WIDTH, K, TOKENS = 10, 48, 4, 30
+RECIPES = [
+    TopK(width=WIDTH, k=K),
+    TopK(width=WIDTH, k=K, frozen_decoder=True),
+    BatchTopK(width=WIDTH, k=K),
+    ReLUL1(width=WIDTH, l1_coefficient=0.5),
+]
+
+
+def rows(seed: int = 0, tokens: int = TOKENS) -> Tensor:
+    return torch.randn(tokens, D, generator=torch.Generator().manual_seed(seed)) + 0.5
+
+
+def learner_of(recipe: Recipe, objectives: list[Objective], rate: float = 1e-2) -> Learner:
+    mean = torch.full((D,), 0.5)
+    return Learner(
+        name="under test",
+        dictionary=recipe.build(D, D, mean, torch.Generator().manual_seed(1), None),
+        objectives=objectives,
+        schedule=Schedule(steps=100),
+        learning_rate=rate,
+        dead_window=200,
+        data=DataScale(mean=mean, total_variance=10.0),
+        unit_decoder=not isinstance(recipe, ReLUL1),
+        workspace=torch.empty(7 * WIDTH),
+    )
+
+
+def reference_loss(recipe: Recipe, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Reconstruction (and L1) written densely, selection by sorting."""
+    pre = (x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
+    values = pre.relu()
+    if isinstance(recipe, TopK):
+        values = values * (pre >= pre.sort(descending=True).values[:, K - 1 : K])
+    elif isinstance(recipe, BatchTopK):
+        values = values * (pre >= pre.flatten().sort(descending=True).values[K * TOKENS - 1])
+    loss = (x - values @ weights["W_dec"] - weights["b_dec"]).square().sum(1).mean() / 10
+    if isinstance(recipe, ReLUL1):
+        penalty = (values * weights["W_dec"].norm(dim=1)).sum(1).mean() / 10
+        loss = loss + 0.5 * 0.1 * penalty  # the first of ten steps of the penalty's warm-up
+    return loss
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_loss_and_gradients_equal_the_dense_reference(recipe: Recipe):
+    terms: list[Objective] = [Reconstruction()]
+    if isinstance(recipe, ReLUL1):
+        terms.append(L1(coefficient=recipe.l1_coefficient))
+    learner = learner_of(recipe, terms)
+    x = rows()
+    forward = learner.forward(x, 0)
+    loss = torch.stack([term(forward) for term in terms]).sum()
+    loss.backward()
+    weights = {
+        name: parameter.detach().double().requires_grad_()
+        for name, parameter in learner.dictionary.named_parameters()
+    }
+    expected = reference_loss(recipe, weights, x.double())
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    for name, parameter in learner.parameters.items():
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad.double(), weights[name].grad, atol=1e-6), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_steps_lower_the_loss_and_keep_the_decoder_as_asked(recipe: Recipe):
+    learner = learner_of(recipe, [Reconstruction(), AuxK()])
+    start = learner.dictionary.W_dec.detach().clone()
+    losses = [float(learner.step(rows(), step)[0]) for step in range(60)]
+    assert losses[-1] < 0.8 * losses[0]
+    norms = learner.dictionary.W_dec.norm(dim=1)
+    if recipe.frozen_decoder:
+        assert torch.equal(learner.dictionary.W_dec, start)
+    elif isinstance(recipe, ReLUL1):
+        assert (norms - 0.1).abs().max() > 0.01
+    else:
+        assert not torch.equal(learner.dictionary.W_dec, start)
+        assert torch.allclose(norms, torch.ones(WIDTH), atol=1e-6)
+
+
+def test_decoder_update_is_orthogonal_to_its_rows():
+    learner = learner_of(TopK(width=WIDTH, k=K), [Reconstruction()])
+    before = learner.dictionary.W_dec.detach().clone()
+    learner.step(rows(), 0)
+    gradient = learner.dictionary.W_dec.grad
+    assert gradient is not None
+    assert float(torch.linalg.vecdot(gradient, before).abs().max()) < 1e-7
+    assert float(gradient.abs().max()) > 1e-4
+
+
+def test_gradients_are_clipped_to_norm_1():
+    learner = learner_of(TopK(width=WIDTH, k=K), [Reconstruction()])
+    learner.step(1000 * rows(), 0)
+    squares = [p.grad.square().sum() for p in learner.parameters.values() if p.grad is not None]
+    assert float(sum(squares)) ** 0.5 == pytest.approx(1, rel=1e-4)
+
+
+def test_learning_rate_follows_the_schedule():
+    learner = learner_of(TopK(width=WIDTH, k=K), [Reconstruction()], rate=0.5)
+    for step, rate in [(0, 0.1), (4, 0.5), (99, 0.5 / 20)]:
+        learner.step(rows(), step)
+        assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_measurement_equals_the_definitions():
+    learner = learner_of(BatchTopK(width=WIDTH, k=K), [Reconstruction()])
+    x = rows()
+    loss, forward = learner.step(x, 0)
+    row = learner.measure(loss, forward, 0)
+    error = (x - forward.reconstruction.detach()).square().sum()
+    assert row.explained_variance == pytest.approx(1 - float(error / (x - 0.5).square().sum()))
+    assert row.loss == pytest.approx(float(error) / TOKENS / 10, rel=1e-5)
+    assert row.l0 == pytest.approx(K)
+    assert (row.step, row.tokens) == (1, TOKENS)
+    assert row.learning_rate == pytest.approx(1e-2 / 5)
+    assert row.dead_share == 0
+
+
+def test_census_hands_the_dead_latents_to_auxk():
+    learner = learner_of(TopK(width=WIDTH, k=K), [Reconstruction(), AuxK()])
+    with torch.no_grad():
+        learner.dictionary.b_enc[:5] = -100
+    for step in range(7):  # 210 tokens, more than the window of 200
+        learner.step(rows(step), step)
+    assert len(learner.dead) == 0
+    learner.census()
+    assert set(range(5)) <= set(learner.dead.tolist())
+    _, forward = learner.step(rows(9), 9)
+    assert torch.equal(forward.dead, learner.dead)
+
+
+def test_auxk_revives_latents_that_would_stay_dead():
+    shares = []
+    for objectives in ([Reconstruction()], [Reconstruction(), AuxK()]):
+        learner = learner_of(TopK(width=WIDTH, k=2), objectives)
+        with torch.no_grad():
+            # Positive on many tokens but never among the largest: silent, not beyond help.
+            learner.dictionary.W_enc[:, : WIDTH // 2] *= 0.1
+        for step in range(100):
+            loss, forward = learner.step(rows(step % 5), step)
+            learner.census()
+        shares.append(learner.measure(loss, forward, 99).dead_share)
+    without, with_auxk = shares
+    assert without > 0.4
+    assert with_auxk < without / 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_state_taken_over_by_another_learner_goes_on_bit_for_bit(recipe: Recipe):
+    objectives: list[Objective] = [Reconstruction(), AuxK()]
+    one, other = learner_of(recipe, objectives), learner_of(recipe, objectives)
+    for step in range(8):
+        one.step(rows(step), step)
+    one.census()
+    other.load_state({name: tensor.clone() for name, tensor in one.state().items()})
+    for step in range(8, 16):
+        one.step(rows(step), step)
+        other.step(rows(step), step)
+    assert one.state().keys() == other.state().keys()
+    for name, tensor in one.state().items():
+        assert torch.equal(tensor, other.state()[name]), name
+
+
+class _HostSyncs(TorchDispatchMode):
+    """Counts operations that make the host wait for an accelerator."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(name in str(func) for name in self.WAITING):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", [RECIPES[0], RECIPES[3]], ids=str)
+def test_no_step_waits_for_the_device(recipe: Recipe):
+    learner = learner_of(recipe, [Reconstruction(), AuxK()])
+    learner.step(rows(), 0)
+    with _HostSyncs() as syncs:
+        loss, forward = learner.step(rows(), 1)
+        assert syncs.seen == []
+        learner.measure(loss, forward, 1)  # which does wait: the counter counts
+        assert syncs.seen != []
