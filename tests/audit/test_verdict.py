@@ -67,7 +67,7 @@ def test_every_reason_is_a_sentence():
 
 def test_an_interval_across_a_threshold_is_unclear():
     n = 5
-    documents = torch.full((10, n), 10)
+    documents = torch.full((10, n), 10.0)
     judgement = judge(
         written=evidence("written", [0.9] * n, [0.8, 0.8, 0.4, 0.8, 0.8], [1.0] * n),
         read=evidence(
@@ -94,7 +94,7 @@ def test_an_interval_across_a_threshold_is_unclear():
 
 
 def test_firings_count_tokens_and_documents():
-    firings = firings_of(torch.tensor([[3, 0], [2, 0]]), torch.tensor([7, 0]))
+    firings = firings_of(torch.tensor([[3.0, 0.0], [2.0, 0.0]]), torch.tensor([7, 0]))
     assert firings.anywhere.tolist() == [12, 0]
     assert firings.heldout.tolist() == [5, 0]
     assert firings.heldout_documents.tolist() == [2, 0]

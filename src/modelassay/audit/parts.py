@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modelassay.core.errors import UnknownNameError
 from modelassay.evidence.evidence import Evidence
+from modelassay.observe.exemplars import Examples as Examples
 
 VERDICTS = ("model", "activations", "undetermined", "dead")
 QUESTIONS = ("written", "read", "learned", "stable")
@@ -48,33 +49,6 @@ class VarianceMap:
     null_fisher: Float[Tensor, " direction"]
     null_kind: tuple[str, ...]
     """"random" or "pca", per null direction."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Examples:
-    """Held-out examples of all latents, stored sparsely.
-
-    Example e shows the tokens `starts[e] … starts[e] + lengths[e] - 1` of context `contexts[e]`.
-    Its activations are `values[v]` at window offset `offsets[v]` for v from `value_starts[e]` to
-    `value_starts[e + 1] - 1`.
-    """
-
-    latents: Int[Tensor, " example"]
-    groups: Int[Tensor, " example"]
-    """0 = top; q = 1, 2, … = quantile group q of the active values, 1 the highest."""
-    contexts: Int[Tensor, " example"]
-    """Row of `tokens`."""
-    starts: Int[Tensor, " example"]
-    lengths: Int[Tensor, " example"]
-    peaks: Int[Tensor, " example"]
-    """Offset of the peak within the window."""
-    value_starts: Int[Tensor, " example_plus_one"]
-    offsets: Int[Tensor, " value"]
-    values: Float[Tensor, " value"]
-    tokens: Int[Tensor, "context token"]
-    """Only the contexts that some example shows."""
-    documents: tuple[str, ...]
-    """Name of each of those contexts' document."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,16 +32,18 @@ from torch import Tensor
 
 from modelassay.audit.parts import QUESTIONS, Threshold
 from modelassay.evidence.evidence import Evidence
+from modelassay.evidence.intervals import MIN_DOCUMENTS as FEWEST_DOCUMENTS
+from modelassay.evidence.intervals import MIN_FIRINGS as FEWEST_FIRINGS
 
 MIN_FIRINGS = Threshold(
     name="minimum held-out firings",
-    value=30.0,
+    value=float(FEWEST_FIRINGS),
     reason="A 95 % interval of a share of 1/2 from 30 draws reaches 0.18 to each side; from fewer "
     "it is so wide that only extreme latents could ever clear a threshold (ours).",
 )
 MIN_DOCUMENTS = Threshold(
     name="minimum held-out documents with a firing",
-    value=5.0,
+    value=float(FEWEST_DOCUMENTS),
     reason="Intervals are over documents. A bootstrap over fewer than five clusters is too narrow, "
     "and a latent of one document may be that document.",
 )
@@ -189,13 +191,7 @@ def _open_questions(answers: dict[str, str]) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def firings_of(
-    heldout: Int[Tensor, "document latent"], fit: Float[Tensor, " latent"] | Int[Tensor, " latent"]
-) -> Firings:
+def firings_of(heldout: Float[Tensor, "document latent"], fit: Int[Tensor, " latent"]) -> Firings:
     """Firing counts from a table of held-out firings per document and the counts on fit tokens."""
-    total = heldout.sum(0)
-    return Firings(
-        anywhere=total + fit.to(total.dtype),
-        heldout=total,
-        heldout_documents=(heldout > 0).sum(0),
-    )
+    total = heldout.sum(0).to(torch.int64)
+    return Firings(anywhere=total + fit, heldout=total, heldout_documents=(heldout > 0).sum(0))
