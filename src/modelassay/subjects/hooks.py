@@ -4,7 +4,7 @@ A `Visitor` gets a tensor as it passes a `Port` and returns the tensor that goes
 editing and stopping are all visitors, so there is one mechanism for the three of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -72,7 +72,9 @@ def visit_tensor(values: Any, visit: Visitor, item: int | None = None) -> Any:
 
 
 @contextmanager
-def visiting(module: nn.Module, visitors: Sequence[tuple[Port, Visitor]]) -> Iterator[None]:
+def visiting(
+    module: nn.Module, visitors: Sequence[tuple[Port, Visitor]]
+) -> Generator[None, None, None]:
     """Let visitors see a model's tensors for as long as the context lasts.
 
     Visitors of one port act in the order given. They act before hooks that others registered,
@@ -98,7 +100,7 @@ def visiting(module: nn.Module, visitors: Sequence[tuple[Port, Visitor]]) -> Ite
 
 
 @contextmanager
-def skipping(blocks: Sequence[nn.Module], result: Any) -> Iterator[None]:
+def skipping(blocks: Sequence[nn.Module], result: Any) -> Generator[None, None, None]:
     """Let blocks return `result` without computing; their hooks still run."""
     before = [block.__dict__.get("forward") for block in blocks]
     try:
@@ -112,32 +114,42 @@ def skipping(blocks: Sequence[nn.Module], result: Any) -> Iterator[None]:
                 block.forward = forward
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch off dropout and switch on attention weights; restore the model's flags afterwards."""
-    training = [part for part in module.modules() if part.training]
-    configs = {id(config): config for config in _attention_configs(module)}
-    chosen = [(config, config._attn_implementation) for config in configs.values()]
-    try:
-        for part in training:
-            part.training = False
-        for config, implementation in chosen:
-            if implementation != "eager":
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """A model's switches between training and evaluation, and between attention kernels.
+
+    Collected once, because walking the modules of a small model costs as much as a block.
+    """
+
+    parts: tuple[nn.Module, ...]
+    configs: tuple[Any, ...]
+    """Configurations that name an attention implementation."""
+
+    @staticmethod
+    def of(module: nn.Module) -> "Flags":
+        """The switches of a model."""
+        parts = tuple(module.modules())
+        configs = (part.__dict__.get("config") for part in parts)
+        chosen = {id(c): c for c in configs if getattr(c, "_attn_implementation", None)}
+        return Flags(parts, tuple(chosen.values()))
+
+    @contextmanager
+    def evaluating(self) -> Generator[None, None, None]:
+        """No dropout, and eager attention, which alone computes weights; restored afterwards."""
+        training = [part for part in self.parts if part.training]
+        others = [(c, c._attn_implementation) for c in self.configs]
+        others = [(config, chosen) for config, chosen in others if chosen != "eager"]
+        try:
+            for part in training:
+                part.training = False
+            for config, _ in others:
                 config._attn_implementation = "eager"
-        yield
-    finally:
-        for part in training:
-            part.training = True
-        for config, implementation in chosen:
-            if implementation != "eager":
-                config._attn_implementation = implementation
-
-
-def _attention_configs(module: nn.Module) -> Iterator[Any]:
-    for part in module.modules():
-        config = part.__dict__.get("config")
-        if getattr(config, "_attn_implementation", None) is not None:
-            yield config
+            yield
+        finally:
+            for part in training:
+                part.training = True
+            for config, chosen in others:
+                config._attn_implementation = chosen
 
 
 def _before(visit: Visitor) -> Callable[..., tuple[Any, Any] | None]:

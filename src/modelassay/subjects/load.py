@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from modelassay.core.errors import (
     CorruptFileError,
@@ -15,7 +15,7 @@ from modelassay.core.errors import (
     UnknownNameError,
     UnsupportedModelError,
 )
-from modelassay.subjects.hooks import evaluating
+from modelassay.subjects.hooks import Flags
 from modelassay.subjects.structure import is_language_model, refusal, resolve_structure
 from modelassay.subjects.subject import Subject
 from modelassay.subjects.verify import sample_tokens, verify
@@ -55,7 +55,7 @@ def load_subject(
         CorruptFileError: the weights are damaged, or do not fit the configuration.
     """
     if isinstance(source, nn.Module):
-        return _verified(type(source).__name__, source, tokenizer, roles)
+        return verified_subject(type(source).__name__, source, tokenizer, roles=roles)
     folder = BUNDLED if source == "bundled" else Path(source).expanduser()
     local = folder.is_dir()
     if not local and _looks_like_a_path(source):
@@ -65,25 +65,31 @@ def load_subject(
     if tokenizer is None:
         tokenizer = _load_tokenizer(origin, local, revision)
     name = "bundled" if source == "bundled" else folder.resolve().name if local else origin
-    return _verified(name, module.to(device).requires_grad_(False).eval(), tokenizer, roles)
+    module = module.to(device).requires_grad_(False).eval()
+    return verified_subject(name, module, tokenizer, roles=roles)
 
 
-def _verified(name: str, module: nn.Module, tokenizer: Any | None, roles: bool) -> Subject:
+def verified_subject(
+    name: str,
+    module: nn.Module,
+    tokenizer: Any | None,
+    *,
+    roles: bool = True,
+    context_tokens: int | None = None,
+) -> Subject:
+    """A subject whose roles, if it is a language model, are resolved and verified.
+
+    Raises:
+        UnsupportedModelError: the model's structure could not be verified.
+    """
     structure = None
-    context_tokens = _context_tokens(module)
+    context_tokens = context_tokens or _context_tokens(module)
     if roles and is_language_model(module):
         head: Any = module.get_output_embeddings()  # pyright: ignore[reportCallIssue]
         tokens = sample_tokens(head.weight.shape[0], context_tokens, seed=0)
         tokens = tokens.to(head.weight.device)
-        with evaluating(module):
-            try:
-                structure = resolve_structure(module, lambda: module(tokens))
-            except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-                if isinstance(error, UnsupportedModelError):
-                    raise
-                raise refusal(
-                    module, f"The model must run on token ids [batch token]; got: {error}."
-                ) from error
+        with Flags.of(module).evaluating():
+            structure = resolve_structure(module, lambda: _try(module, tokens))
     subject = Subject(
         name=name,
         module=module,
@@ -96,10 +102,19 @@ def _verified(name: str, module: nn.Module, tokenizer: Any | None, roles: bool) 
     return subject
 
 
+def _try(module: nn.Module, tokens: Tensor) -> None:
+    try:
+        module(tokens)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise refusal(
+            module, f"A language model must run on token ids [batch token]; got: {error}."
+        ) from error
+
+
 def _load_weights(origin: str, local: bool, dtype: torch.dtype, revision: str | None) -> nn.Module:
     options: dict[str, Any] = {"local_files_only": True} if local else {"revision": revision}
     try:
-        module, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             origin,
             dtype=dtype,
             attn_implementation="eager",
@@ -118,12 +133,13 @@ def _load_weights(origin: str, local: bool, dtype: torch.dtype, revision: str | 
             f"A model must be a causal language model that transformers knows; got {origin!r} "
             f"({error}). Build it yourself and pass the module."
         ) from error
+    module, info = loaded
     # transformers fills gaps with random weights and only warns.
     absent = [*info["missing_keys"], *info["mismatched_keys"]]
     if absent:
         raise CorruptFileError(
-            f"Weights must hold every parameter of the configuration; {origin!r} lacks or mis-shapes "
-            f"{len(absent)}, such as {absent[0]!r}. Fetch the model again."
+            f"Weights must hold every parameter of the configuration; got {origin!r}, where "
+            f"{len(absent)} are missing or mis-shaped, such as {absent[0]!r}. Fetch it again."
         )
     return module
 
@@ -141,9 +157,9 @@ def _load_tokenizer(origin: str, local: bool, revision: str | None) -> Any | Non
 
 
 def _context_tokens(module: nn.Module) -> int:
-    config = getattr(module, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return getattr(text, "max_position_embeddings", None) or _DEFAULT_CONTEXT_TOKENS
+    config: Any = getattr(module, "config", None)
+    config = config.get_text_config() if isinstance(config, PretrainedConfig) else config
+    return getattr(config, "max_position_embeddings", None) or _DEFAULT_CONTEXT_TOKENS
 
 
 def _looks_like_a_path(source: str | Path) -> bool:

@@ -40,6 +40,8 @@ class Structure:
     """Path of the norm between the last block and the unembedding, if there is one."""
     block_items: int | None
     """Length of the tuple that a block returns; None if it returns a tensor."""
+    kept: frozenset[str]
+    """Roles whose tensors the model never writes into after they were computed."""
 
     def port(self, role: str, layer: int) -> Port:
         """The port of a role in one layer, with the path inside the model."""
@@ -67,6 +69,8 @@ class _Event:
     """Length of the tuple that left; None for a tensor."""
     pattern: tuple[int, int] | None
     """Position in that tuple of attention weights, and their number of heads."""
+    kept: bool = True
+    """Whether the model left the tensor as it was to the end of its pass."""
 
 
 def is_language_model(module: nn.Module) -> bool:
@@ -119,7 +123,8 @@ def resolve_structure(module: nn.Module, run: Callable[[], Any]) -> Structure:
         ports["resid_mid"] = Port(resid_mid.path, "in", None, trailing)
     block = module.get_submodule(blocks[0])
     ports |= _head_port(block, inside, attention, attn_out, n_heads)
-    ports |= _mlp_ports(block, inside, attention.path, mlp_out, pre.tensor.shape[:2])
+    ports |= _mlp_ports(block, inside, attention.path, mlp_out)
+    kept = {(event.path, event.end) for event in inside if event.kept}
     widths = {role: (port.trailing or trailing)[-1] for role, port in ports.items()}
     return Structure(
         blocks=blocks,
@@ -129,6 +134,7 @@ def resolve_structure(module: nn.Module, run: Callable[[], Any]) -> Structure:
         d_model=trailing[-1],
         final_norm=_find_final_norm(module, events, blocks[-1]),
         block_items=post.items,
+        kept=frozenset(role for role, port in ports.items() if (port.path, port.end) in kept),
     )
 
 
@@ -183,12 +189,14 @@ def _find_blocks(module: nn.Module) -> tuple[str, ...]:
 def _record(module: nn.Module, run: Callable[[], Any]) -> list[_Event]:
     """The first tensors of all modules, in order; without modules that run more than once."""
     events: list[_Event] = []
+    originals: list[tuple[Tensor, int]] = []
 
     def record(path: str, end: Literal["in", "out"], values: Any) -> None:
         tensor = first_tensor(values)
         if tensor is not None:
-            items = len(values) if isinstance(values, tuple) else None
+            items = len(values) if end == "out" and isinstance(values, tuple) else None
             events.append(_Event(path, end, tensor.clone(), items, _pattern_in(values)))
+            originals.append((tensor, tensor._version))
 
     with ExitStack() as stack, torch.no_grad():
         for path, part in module.named_modules():
@@ -204,6 +212,10 @@ def _record(module: nn.Module, run: Callable[[], Any]) -> list[_Event]:
             )
             stack.callback(after.remove)
         run()
+    events = [
+        replace(event, kept=tensor._version == version)
+        for event, (tensor, version) in zip(events, originals, strict=True)
+    ]
     calls = Counter((event.path, event.end) for event in events)
     # A module that runs twice (the dropout of Phi's two branches) names no single tensor.
     return [event for event in events if calls[event.path, event.end] == 1]
@@ -299,11 +311,7 @@ def _head_port(
 
 
 def _mlp_ports(
-    block: nn.Module,
-    events: Sequence[_Event],
-    attention: str,
-    mlp_out: _Event,
-    lead: Sequence[int],
+    block: nn.Module, events: Sequence[_Event], attention: str, mlp_out: _Event
 ) -> dict[str, Port]:
     """What the MLP reads, and what its last product reads."""
     children = [
@@ -323,8 +331,9 @@ def _mlp_ports(
     left = next(e for e in events if e.path == children[-1].path and e.end == "out")
     if ends is not None and ends[0] is not children[0]:
         hidden, product = ends
-        flat = product.tensor.reshape(mlp_out.tensor.shape)
-        if close(flat, mlp_out.tensor) or close(product.tensor, left.tensor):
+        # Flat, because OPT's MLP has no batch axis.
+        written = product.tensor.flatten()
+        if any(close(written, end.tensor.flatten()) for end in (mlp_out, left)):
             ports["mlp_hidden"] = Port(hidden.path, "in", None, (hidden.tensor.shape[-1],))
     return ports
 

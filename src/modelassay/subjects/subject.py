@@ -2,36 +2,31 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from modelassay.core.errors import (
-    ShapeError,
-    UnknownNameError,
-    UnsupportedModelError,
-    ValueRangeError,
-)
+from modelassay.core.errors import UnknownNameError, UnsupportedModelError, ValueRangeError
 from modelassay.core.provenance import hash_tensors
 from modelassay.subjects.hooks import (
+    Flags,
     Port,
     Stop,
     Visitor,
-    evaluating,
     first_tensor,
     skipping,
     visiting,
 )
+from modelassay.subjects.inputs import check_mask, check_tokens
 from modelassay.subjects.site import Site
 from modelassay.subjects.structure import Structure
 from modelassay.subjects.token_text import token_strings
-
-Edit = Callable[[Tensor], Tensor]
-"""Maps an activation to its replacement, of the same shape and dtype."""
+from modelassay.subjects.visitors import Edit, editor, mid_editor, reader, shaped, stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +47,11 @@ class Downstream:
     The blocks before the site ran once and do not run again.
     """
 
-    subject: "Subject"
     site: Site
-    tokens: Tensor
-    mask: Tensor | None
     activation: Tensor
     """The site's clean value."""
-    prefix: tuple[int, Tensor] | None
-    """Number of blocks that need not run, and the residual stream that they hand on."""
+    rest: Callable[..., Run]
+    """`Subject.run` from the first block that must run again, on the fixed tokens."""
 
     def __call__(
         self,
@@ -79,25 +71,10 @@ class Downstream:
 
         Raises:
             ShapeError: the activation has another shape.
-            ValueRangeError: a site to read lies before this one.
+            ValueRangeError: a site to read lies in a block that does not run again.
         """
-        for site in (*read, *([until] if until else [])):
-            if site != self.site and self.subject._first_block(site) < self.subject._first_block(
-                self.site
-            ):
-                raise ValueRangeError(
-                    f"Sites to read must lie at or after {self.site}; got {site}. "
-                    "Read it with Subject.run, which computes it."
-                )
-        return self.subject._run(
-            self.tokens,
-            mask=self.mask,
-            read=read,
-            edit={self.site: lambda _clean: activation},
-            until=until,
-            gradients=gradients,
-            prefix=self.prefix,
-        )
+        edit = {self.site: lambda _clean: activation}
+        return self.rest(edit=edit, read=read, until=until, gradients=gradients)
 
 
 @final
@@ -126,8 +103,14 @@ class Subject:
         self.n_layers = len(structure.blocks) if structure else 0
         self.n_heads = structure.n_heads if structure else 0
         self.d_model = structure.d_model if structure else 0
-        self.vocab_size = self._unembedding_module().weight.shape[0] if structure else 0
+        self.unembedding_module: Any = (
+            module.get_output_embeddings()  # pyright: ignore[reportCallIssue]
+            if structure
+            else None
+        )
+        self.vocab_size = self.unembedding_module.weight.shape[0] if structure else 0
         self._accepted = frozenset(inspect.signature(module.forward).parameters)
+        self._flags = Flags.of(module)
         self._port_widths: dict[Site, int] = {}
         self._fingerprint: tuple[tuple[int, ...], str] | None = None
 
@@ -172,10 +155,7 @@ class Subject:
             if site.path not in paths:
                 raise UnknownNameError("Module path", site.path, paths)
         elif self.structure is None:
-            raise UnsupportedModelError(
-                f"Roles must have been verified for a model; got {site} for {self.name!r}, which is "
-                "read by module ports. Write 'path.of.module:out'."
-            )
+            raise self._no_roles(str(site))
         elif site.role not in self.structure.ports:
             raise UnsupportedModelError(
                 f"A role must exist in the model's blocks; got {site} for {self.name!r}. "
@@ -248,14 +228,9 @@ class Subject:
         first = self._first_block(site)
         before = [Site("resid_post", first - 1)] if first else []
         clean = self.run(tokens, mask=mask, read=[*before, site], until=site).activations
-        return Downstream(
-            subject=self,
-            site=site,
-            tokens=tokens,
-            mask=mask,
-            activation=clean[site],
-            prefix=(first, clean[before[0]]) if before else None,
-        )
+        prefix = (first, clean[before[0]]) if before else None
+        rest = partial(self._run, tokens, mask=mask, prefix=prefix)
+        return Downstream(site=site, activation=clean[site], rest=rest)
 
     def logits_of(self, resid: Float[Tensor, "*token d_model"]) -> Float[Tensor, "*token vocab"]:
         """Logits of a residual stream after the last block: final norm, unembedding, soft-cap.
@@ -274,7 +249,7 @@ class Subject:
         """The unembedding's weight, without the final norm and without any logit scale."""
         if self.structure is None:
             raise self._no_roles("unembedding")
-        return self._unembedding_module().weight.detach().T
+        return self.unembedding_module.weight.detach().T
 
     def generate(
         self,
@@ -297,7 +272,7 @@ class Subject:
         Raises:
             ValueRangeError: a negative temperature, or one above 0 without a generator.
         """
-        if temperature < 0 or (temperature > 0 and generator is None):
+        if temperature != 0 and (temperature < 0 or generator is None):
             raise ValueRangeError(
                 f"temperature must be 0, or above 0 together with a generator; got {temperature} "
                 f"and generator={generator}. Pass generator=torch.Generator().manual_seed(0)."
@@ -306,12 +281,11 @@ class Subject:
             logits = self.run(tokens, edit=edit).logits
             assert logits is not None
             last = logits[:, -1].float()
-            if temperature == 0:
+            if generator is None or temperature == 0:
                 chosen = last.argmax(-1, keepdim=True)
             else:
-                chosen = torch.multinomial(
-                    (last / temperature).softmax(-1).to(generator.device), 1, generator=generator
-                )
+                likely = (last / temperature).softmax(-1).to(generator.device)
+                chosen = torch.multinomial(likely, 1, generator=generator)
             tokens = torch.cat([tokens, chosen.to(tokens.device)], dim=1)
         return tokens
 
@@ -338,76 +312,106 @@ class Subject:
         gradients: bool = False,
         prefix: tuple[int, Tensor] | None = None,
     ) -> Run:
-        tokens = self._checked(tokens, mask)
-        lead = tuple(tokens.shape[:2])
+        if self.structure is not None:
+            check_tokens(tokens, self.vocab_size, self.context_tokens)
+        options = self._options(mask, tokens)
+        tokens = tokens.to(self.device)
+        edits = {self.resolve(site): change for site, change in (edit or {}).items()}
+        sites = [self.resolve(site) for site in read]
+        if prefix is not None:
+            self._check_after([*sites, *([until] if until else [])], prefix[0])
         activations: dict[Site, Tensor] = {}
-        pending = {self.resolve(site) for site in edit or {}}
-        visitors: list[tuple[Port, Visitor]] = []
-        # Changes of resid_mid add to attn_out, whose own edit comes first.
-        for site in sorted(edit or {}, key=lambda site: site.role == "resid_mid"):
-            visitors += self._edit_visitors(site, (edit or {})[site], lead, pending)
-        for site in dict.fromkeys(read):
-            port = self._port(self.resolve(site))
-            visitors.append((port, _shaped(port, _reader(site, activations, gradients), lead)))
+        edited: set[Site] = set()
+        visitors = [
+            *self._edit_visitors(edits, edited, tokens),
+            *self._read_visitors(sites, activations, tokens, gradients),
+        ]
         if until is not None:
-            visitors.append((self._port(self.resolve(until)), _stop))
-        options: dict[str, Any] = {"use_cache": False} if "use_cache" in self._accepted else {}
-        if mask is not None:
-            options["attention_mask"] = mask.to(self.device).long()
+            visitors.append((self._port(self.resolve(until)), stop))
         output = None
-        with ExitStack() as stack:
-            stack.enter_context(torch.set_grad_enabled(gradients))
-            stack.enter_context(evaluating(self.module))
-            if prefix is not None and self.structure is not None:
-                skipped = [self.module.get_submodule(p) for p in self.structure.blocks[: prefix[0]]]
-                # A copy, because a block may write into what it is handed.
-                result = self.structure.block_result(prefix[1].clone())
-                stack.enter_context(skipping(skipped, result))
-            stack.enter_context(visiting(self.module, visitors))
-            try:
-                output = self.module(tokens, **options)
-            except Stop:
-                pass
-        missed = sorted({*pending, *(set(read) - set(activations))})
-        if until is not None and output is not None:
-            missed.append(until)
-        if missed:
+        with (
+            torch.set_grad_enabled(gradients),
+            self._flags.evaluating(),
+            self._skipping(prefix),
+            visiting(self.module, visitors),
+            suppress(Stop),
+        ):
+            output = self.module(tokens, **options)
+        missed = (set(edits) - edited) | (set(sites) - set(activations))
+        if missed or (until is not None and output is not None):
             raise ValueRangeError(
-                f"A run must reach every site; got {', '.join(map(str, missed))} out of reach, "
-                f"with until={until}. Stop later, or leave these sites out."
+                "A run must reach every site; out of reach: "
+                f"{', '.join(map(str, sorted(missed))) or until}; got until={until}. "
+                "Stop later, or leave these sites out."
             )
-        for site in activations:
+        for site, value in activations.items():
             if site.is_module_port:
-                value = activations[site]
                 self._port_widths[site] = value.shape[1 if value.ndim == 4 else -1]
         return Run(activations=activations, logits=_logits(output))
 
-    def _edit_visitors(
-        self, site: Site, change: Edit, lead: tuple[int, ...], pending: set[Site]
+    def _check_after(self, sites: Sequence[Site], first: int) -> None:
+        for site in sites:
+            if self._first_block(site) < first:
+                raise ValueRangeError(
+                    f"Sites to read downstream must lie in block {first} or later; got {site}. "
+                    "Read it with Subject.run, which computes it."
+                )
+
+    def _options(self, mask: Tensor | None, tokens: Tensor) -> dict[str, Any]:
+        options: dict[str, Any] = {"use_cache": False} if "use_cache" in self._accepted else {}
+        if mask is not None:
+            if "attention_mask" not in self._accepted:
+                raise ValueRangeError(
+                    f"mask needs a model that takes an attention mask; got {self.name!r}. "
+                    "Leave it out, and give contexts of equal length."
+                )
+            check_mask(mask, tokens)
+            options["attention_mask"] = mask.to(self.device).long()
+        return options
+
+    def _skipping(self, prefix: tuple[int, Tensor] | None) -> AbstractContextManager[None]:
+        if prefix is None or self.structure is None:
+            return nullcontext()
+        n_skipped, resid = prefix
+        blocks = [self.module.get_submodule(path) for path in self.structure.blocks[:n_skipped]]
+        # A copy, because a block may write into what it is handed.
+        return skipping(blocks, self.structure.block_result(resid.clone()))
+
+    def _read_visitors(
+        self, sites: Sequence[Site], activations: dict[Site, Tensor], tokens: Tensor, graph: bool
     ) -> list[tuple[Port, Visitor]]:
-        edit = _editor(site, change, pending)
-        if site.role == "attn_pattern":
-            # The attention module returns its weights after using them: edit at the softmax.
-            return [(replace(self._port(site), end="softmax"), edit)]
-        if site.role != "resid_mid":
-            return [(port := self._port(site), _shaped(port, edit, lead))]
-        # No module sees the stream where it is both read and carried on, so the change is added
-        # to the attention's output. An edit that changes nothing adds zero, exactly.
-        before: list[Tensor] = []
-
-        def remember(resid_pre: Tensor) -> Tensor:
-            before.append(resid_pre)
-            return resid_pre
-
-        def add_change(attn_out: Tensor) -> Tensor:
-            resid_mid = before[-1] + attn_out
-            return attn_out + (edit(resid_mid) - resid_mid)
-
-        port = self._port(Site("attn_out", site.layer))
+        safe = self.structure.kept if self.structure else frozenset[str]()
+        ports = {site: self._port(site) for site in sites}
         return [
-            (self._port(Site("resid_pre", site.layer)), remember),
-            (port, _shaped(port, add_change, lead)),
+            (
+                port,
+                shaped(
+                    port,
+                    reader(site, activations, copy=site.role not in safe, gradients=graph),
+                    tokens.shape[:2],
+                ),
+            )
+            for site, port in ports.items()
         ]
+
+    def _edit_visitors(
+        self, edits: Mapping[Site, Edit], edited: set[Site], tokens: Tensor
+    ) -> list[tuple[Port, Visitor]]:
+        visitors: list[tuple[Port, Visitor]] = []
+        # A change of resid_mid is added to attn_out, whose own edit comes first.
+        for site in sorted(edits, key=lambda site: site.role == "resid_mid"):
+            edit, port = editor(site, edits[site], edited), self._port(site)
+            if site.role == "attn_pattern":
+                # The module returns its weights after using them, so they change at the softmax.
+                visitors.append((replace(port, end="softmax"), edit))
+            elif site.role == "resid_mid":
+                pre = self._port(Site("resid_pre", site.layer))
+                out = self._port(Site("attn_out", site.layer))
+                remember, add_change = mid_editor(edit)
+                visitors += [(pre, remember), (out, shaped(out, add_change, tokens.shape[:2]))]
+            else:
+                visitors.append((port, shaped(port, edit, tokens.shape[:2])))
+        return visitors
 
     def _port(self, site: Site) -> Port:
         if site.is_module_port:
@@ -423,46 +427,11 @@ class Subject:
             return self.structure.layer_of(site.path) or 0
         return site.layer + 1 if site.role == "resid_post" else site.layer
 
-    def _unembedding_module(self) -> Any:
-        return self.module.get_output_embeddings()  # pyright: ignore[reportCallIssue]
-
-    def _no_roles(self, method: str) -> UnsupportedModelError:
+    def _no_roles(self, wanted: str) -> UnsupportedModelError:
         return UnsupportedModelError(
-            f"{method} needs a model whose roles were verified; got {self.name!r}, which is read "
-            "by module ports. Load a causal language model."
+            f"{wanted} needs a language model whose roles were verified; got {self.name!r}, which "
+            "has module ports only. Write sites as 'path.of.module:out'."
         )
-
-    def _checked(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        if self.structure is not None:
-            if tokens.ndim != 2 or tokens.is_floating_point() or tokens.numel() == 0:
-                raise ShapeError(
-                    "tokens must be ids [batch token], at least one; got "
-                    f"{list(tokens.shape)} of {tokens.dtype}. Tokenize the text first."
-                )
-            if tokens.shape[1] > self.context_tokens:
-                raise ValueRangeError(
-                    f"A context must have at most {self.context_tokens} tokens; got "
-                    f"{tokens.shape[1]}. Cut it into shorter contexts."
-                )
-            low, high = int(tokens.min()), int(tokens.max())
-            if low < 0 or high >= self.vocab_size:
-                raise ValueRangeError(
-                    f"Token ids must be from 0 to {self.vocab_size - 1}; got {low} to {high}. "
-                    "Use this model's own tokenizer."
-                )
-        if mask is not None:
-            if mask.shape != tokens.shape[:2] or "attention_mask" not in self._accepted:
-                raise ShapeError(
-                    "mask must be [batch token], for a model that takes an attention mask; got "
-                    f"{list(mask.shape)} for {list(tokens.shape)} and {type(self.module).__name__}. "
-                    "Leave it out, or pad."
-                )
-            if bool((mask[:, 1:] & ~mask[:, :-1]).any()) or not bool(mask[:, 0].all()):
-                raise ValueRangeError(
-                    "mask must be True for a start of every row and False after it; got padding "
-                    "elsewhere. Pad on the right."
-                )
-        return tokens.to(self.device)
 
 
 _WHY_ABSENT = {
@@ -472,68 +441,6 @@ _WHY_ABSENT = {
     "mlp_hidden": "No matrix product writes the output of its MLP (a mixture of experts?).",
     "head_out": "No matrix product writes the output of its attention.",
 }
-
-
-def _editor(site: Site, change: Edit, pending: set[Site]) -> Visitor:
-    edited = False
-
-    def visit(value: Tensor) -> Tensor:
-        nonlocal edited
-        if edited:
-            raise _runs_twice(site)
-        edited = True
-        pending.discard(site)
-        # The edit gets a copy: one that writes in place would reach into earlier reads.
-        changed = change(value.clone())
-        if changed.shape != value.shape or changed.dtype != value.dtype:
-            raise ShapeError(
-                f"An edit of {site} must return {list(value.shape)} of {value.dtype}; got "
-                f"{list(changed.shape)} of {changed.dtype}. Return a tensor like its argument."
-            )
-        return changed
-
-    return visit
-
-
-def _reader(site: Site, activations: dict[Site, Tensor], gradients: bool) -> Visitor:
-    def visit(value: Tensor) -> Tensor:
-        if site in activations:
-            raise _runs_twice(site)
-        if not gradients:
-            # A copy, because a later module may write in place (as inplace ReLUs do).
-            activations[site] = value.clone()
-            return value
-        if value.is_floating_point() and not value.requires_grad:
-            value = value.detach().requires_grad_()
-        activations[site] = value
-        return value.clone()
-
-    return visit
-
-
-def _runs_twice(site: Site) -> ValueRangeError:
-    return ValueRangeError(
-        f"A site must name one tensor; got {site}, whose module runs more than once in a pass. "
-        "Name a module around it."
-    )
-
-
-def _shaped(port: Port, visit: Visitor, lead: tuple[int, ...]) -> Visitor:
-    """A visitor of a tensor that the model keeps flattened, or that holds several heads."""
-    if port.trailing is None:
-        return visit
-    shape = (*lead, *port.trailing)
-
-    def visit_shaped(value: Tensor) -> Tensor:
-        if value.shape == shape:
-            return visit(value)
-        return visit(value.reshape(shape)).reshape(value.shape)
-
-    return visit_shaped
-
-
-def _stop(_value: Tensor) -> Tensor:
-    raise Stop
 
 
 def _logits(output: Any) -> Tensor | None:

@@ -1,0 +1,106 @@
+"""The visitors of which a run is made: they edit, read or stop at one site."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from modelassay.core.errors import ShapeError, ValueRangeError
+from modelassay.subjects.hooks import Port, Stop, Visitor
+from modelassay.subjects.site import Site
+
+Edit = Callable[[Tensor], Tensor]
+"""Maps an activation to its replacement, of the same shape and dtype."""
+
+
+def editor(site: Site, edit: Edit, edited: set[Site]) -> Visitor:
+    """A visitor that replaces a site's activation, and notes that it did."""
+
+    def visit(value: Tensor) -> Tensor:
+        _mark(site, edited)
+        # The edit gets a copy: one that writes in place would reach into earlier reads.
+        changed = edit(value.clone())
+        if changed.shape != value.shape or changed.dtype != value.dtype:
+            raise ShapeError(
+                f"An edit of {site} must return {list(value.shape)} of {value.dtype}; got "
+                f"{list(changed.shape)} of {changed.dtype}. Return a tensor like its argument."
+            )
+        return changed
+
+    return visit
+
+
+def mid_editor(edit: Visitor) -> tuple[Visitor, Visitor]:
+    """Visitors of resid_pre and attn_out that together edit resid_mid.
+
+    No module sees the stream where it is both read and carried on, so its change is added to the
+    attention's output. An edit that changes nothing adds zero, exactly.
+    """
+    before: list[Tensor] = []
+
+    def remember(resid_pre: Tensor) -> Tensor:
+        before.append(resid_pre)
+        return resid_pre
+
+    def add_change(attn_out: Tensor) -> Tensor:
+        resid_mid = before.pop() + attn_out
+        return attn_out + (edit(resid_mid) - resid_mid)
+
+    return remember, add_change
+
+
+def reader(site: Site, activations: dict[Site, Tensor], *, copy: bool, gradients: bool) -> Visitor:
+    """A visitor that keeps a site's activation.
+
+    Args:
+        site: names the activation.
+        activations: where it is kept.
+        copy: needed where a later module writes into the tensor, as in-place ReLUs do.
+        gradients: keep a tensor from which a graph leads on.
+    """
+    seen: set[Site] = set()
+
+    def visit(value: Tensor) -> Tensor:
+        _mark(site, seen)
+        if not gradients:
+            activations[site] = value.clone() if copy else value
+            return value
+        if value.is_floating_point() and not value.requires_grad:
+            value = value.detach().requires_grad_()
+        activations[site] = value
+        return value.clone() if copy else value
+
+    return visit
+
+
+def stop(_value: Tensor) -> Tensor:
+    """A visitor that ends the forward pass."""
+    raise Stop
+
+
+def shaped(port: Port, visit: Visitor, lead: tuple[int, ...]) -> Visitor:
+    """A visitor of a tensor that the model keeps flattened, or that holds several heads.
+
+    Args:
+        port: knows the axes that follow batch and token.
+        visit: sees the tensor with all axes.
+        lead: sizes of the batch and token axes.
+    """
+    if port.trailing is None:
+        return visit
+    shape = (*lead, *port.trailing)
+
+    def visit_shaped(value: Tensor) -> Tensor:
+        if value.shape == shape:
+            return visit(value)
+        return visit(value.reshape(shape)).reshape(value.shape)
+
+    return visit_shaped
+
+
+def _mark(site: Site, done: set[Site]) -> None:
+    if site in done:
+        raise ValueRangeError(
+            f"A site must name one tensor; got {site}, whose module runs more than once in a "
+            "pass. Name a module around it."
+        )
+    done.add(site)
