@@ -59,7 +59,7 @@ MAKERS = {
     "frozen": lambda: built(TopK(width=24, k=3, frozen_decoder=True)),
     "batchtopk": calibrated,
     "uncalibrated": lambda: built(BatchTopK(width=24, k=3)),
-    "relu": lambda: built(ReLUL1(width=24, l1_coefficient=0.3)),
+    "relu": lambda: built(ReLUL1(width=24, l1_coefficient=1 / 3)),
     "jumprelu": jumprelu,
     "random": lambda: RandomDictionary(
         24, D, 3, generator=generator(0), mean=draw_activations().mean(0), site=SITE

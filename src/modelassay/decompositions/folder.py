@@ -4,6 +4,7 @@ The weights are written first and the config, which holds their checksum, last: 
 config is complete, and a folder that was interrupted while being replaced is refused.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from modelassay.core.files import (
     read_json,
     read_tensors,
     sha256_of_file,
-    write_json,
+    write_atomically,
     write_tensors,
 )
 from modelassay.core.provenance import Provenance
@@ -74,7 +75,9 @@ def write_folder(saved: Saved, directory: str | Path, *, force: bool) -> None:
         "config": saved.config,
         "weights_sha256": sha256_of_file(directory / WEIGHTS_FILE),
     }
-    write_json(directory / CONFIG_FILE, content)
+    # Not `write_json`, which rounds: a recipe must come back equal to the last digit.
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(directory / CONFIG_FILE, text + "\n")
 
 
 def read_folder(directory: str | Path) -> Saved:
