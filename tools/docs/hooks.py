@@ -4,16 +4,19 @@ A marker's words name a function below and its argument, so that a page cannot s
 does not: `<!-- made from code: command audit -->` becomes what `modelassay audit --help` prints.
 """
 
+import ast
 import inspect
 import pkgutil
 import re
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 
 from typer.testing import CliRunner
 
 import modelassay
 from modelassay.audit.verdict import THRESHOLDS
+from modelassay.cli import schemas
 from modelassay.cli.main import app
 
 _MARKER = re.compile(r"<!-- made from code: (\w+) ?([\w.]*) -->")
@@ -53,6 +56,35 @@ def module_text(name: str) -> str:
     return (inspect.getdoc(import_module(name)) or "").partition("\n\n")[2]
 
 
+def json_objects(_: str) -> str:
+    """Every object of `modelassay.cli.schemas`, as a table of its keys."""
+    source = inspect.getsource(schemas)
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    classes.sort(key=lambda node: not node.name.endswith("Result"))  # what is printed comes first
+    known = {node.name for node in classes}
+    return "\n\n".join(_json_object(node, known) for node in classes)
+
+
+def _json_object(node: ast.ClassDef, known: set[str]) -> str:
+    rows = ["| key | type | meaning |", "|---|---|---|"]
+    for field, following in pairwise([*node.body, ast.Pass()]):
+        if isinstance(field, ast.AnnAssign):
+            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            meaning = " ".join(following.value.value.split()) if is_text else ""
+            kind = ast.unparse(field.annotation).replace("|", "\\|")
+            rows.append(f"| `{field.target.id}` | {_linked(kind, known)} | {meaning} |")
+    bases = [base.id for base in node.bases if base.id in known]
+    more = f" Has the keys of {_linked(bases[0], known)}, and:" if bases else ""
+    return f"### {node.name}\n\n{ast.get_docstring(node)}{more}\n\n" + "\n".join(rows)
+
+
+def _linked(kind: str, known: set[str]) -> str:
+    """The type, with links to the objects that it names."""
+    return re.sub(
+        r"\b\w+\b", lambda m: f"[{m[0]}](#{m[0].lower()})" if m[0] in known else m[0], kind
+    )
+
+
 def thresholds(_: str) -> str:
     """The numbers that verdicts depend on."""
     rows = [f"| {t.name} | {t.value:g} | {t.reason} |" for t in THRESHOLDS]
@@ -61,6 +93,7 @@ def thresholds(_: str) -> str:
 
 MAKERS: dict[str, Callable[[str], str]] = {
     "command": command_help,
+    "json": json_objects,
     "modules": module_pages,
     "text": module_text,
     "names": public_names,
