@@ -77,8 +77,8 @@ class LatentDetails:
     promoted_logits: Float[Tensor, "latent rank"]
     suppressed: Int[Tensor, "latent rank"]
     suppressed_logits: Float[Tensor, "latent rank"]
-    neighbours: Int[Tensor, "latent rank"]
-    neighbour_cosines: Float[Tensor, "latent rank"]
+    neighbours: Int[Tensor, "latent neighbour"]
+    neighbour_cosines: Float[Tensor, "latent neighbour"]
     neighbour_null: float
     """Typical nearest-neighbour cosine among as many random directions."""
     concepts: Concepts | None
