@@ -17,35 +17,34 @@ SITE = Site.parse("resid_post.1")
 MakeHarvest = Callable[[Tensor], Harvest]
 
 
+def harvest_of(rows: Tensor) -> Harvest:
+    """A harvest of given rows: documents of 50 tokens, of which every fifth is held out."""
+    n = len(rows) // CONTEXT_TOKENS
+    documents = tuple(
+        Document(name=str(i), text="x", split="heldout" if i % 5 == 4 else "fit") for i in range(n)
+    )
+    ones = torch.ones(n, CONTEXT_TOKENS, dtype=torch.bool)
+    contexts = TokenizedCorpus(
+        corpus=Corpus(source="planted", documents=documents),
+        tokens=ones.long(),
+        mask=ones,
+        measured=ones,
+        document=torch.arange(n),
+        spans=torch.zeros(n, CONTEXT_TOKENS, 2, dtype=torch.int64),
+    )
+    return Harvest(
+        contexts=contexts,
+        sites=(SITE,),
+        subject_name="planted",
+        subject_fingerprint="0" * 16,
+        matrices={SITE: RowMatrix(parts=(rows[: n * CONTEXT_TOKENS],), mapped=False)},
+    )
+
+
 @pytest.fixture(scope="session")
 def make_harvest() -> MakeHarvest:
-    """Turns rows into a harvest: documents of 50 tokens, of which every fifth is held out."""
-
-    def make(rows: Tensor) -> Harvest:
-        n = len(rows) // CONTEXT_TOKENS
-        documents = tuple(
-            Document(name=str(i), text="x", split="heldout" if i % 5 == 4 else "fit")
-            for i in range(n)
-        )
-        ones = torch.ones(n, CONTEXT_TOKENS, dtype=torch.bool)
-        contexts = TokenizedCorpus(
-            corpus=Corpus(source="planted", documents=documents),
-            tokens=ones.long(),
-            mask=ones,
-            measured=ones,
-            document=torch.arange(n),
-            spans=torch.zeros(n, CONTEXT_TOKENS, 2, dtype=torch.int64),
-        )
-        kept = rows[: n * CONTEXT_TOKENS]
-        return Harvest(
-            contexts=contexts,
-            sites=(SITE,),
-            subject_name="planted",
-            subject_fingerprint="0" * 16,
-            matrices={SITE: RowMatrix(parts=(kept,), mapped=False)},
-        )
-
-    return make
+    """`harvest_of`, for tests, which cannot import this file."""
+    return harvest_of
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +66,6 @@ def planted_rows(planted_features: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def planted(make_harvest: MakeHarvest, planted_rows: Tensor) -> Harvest:
+def planted(planted_rows: Tensor) -> Harvest:
     """The planted activations as a harvest: 24,000 tokens to fit, 6,000 held out."""
-    return make_harvest(planted_rows)
+    return harvest_of(planted_rows)

@@ -75,7 +75,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
             end.
         resume: go on from the checkpoint; the result is bit for bit that of a run that was never
             stopped. Where there is no checkpoint yet, the run begins.
-        log: a `.csv` or `.jsonl` file, a folder for both, or sinks of your own.
+        log: a `.csv` or `.jsonl` file, a folder for both, or sinks of your own; closed at the end.
         device: where to train.
         progress: where to report; a bar on a terminal by default.
 
@@ -117,6 +117,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
     folder = None if checkpoint is None else Path(checkpoint)
     found = _checkpoint_to_go_on_from(folder, configuration, resume=resume)
     learners = _learners(plan, moments, scale, where)
+    logs = _sinks(log, keep_until=(found.step if found else 0) if resume else None)
     trainer = Trainer(
         learners,
         stream,
@@ -127,11 +128,15 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
         checkpoints=CheckpointPlan(directory=folder, configuration=configuration)
         if folder
         else None,
-        logs=_sinks(log, keep_until=(found.step if found else 0) if resume else None),
+        logs=logs,
     )
     if found:
         trainer.load(found)
-    trainer.run(progress or default_progress())
+    try:
+        trainer.run(progress or default_progress())
+    finally:
+        for sink in logs:
+            sink.close()
 
     for learner, one_seed in zip(learners, plan.seeds, strict=True):
         _finish(learner.dictionary, scale, heldout)

@@ -24,6 +24,10 @@ LOOK_EVERY_STEPS = 25
 device, for the log, the census of dead latents and the test for NaN (ours)."""
 
 
+SAVE_EVERY_SECONDS = 60.0
+"""Wall-clock time between two checkpoints: bounds what a kill can cost (ours)."""
+
+
 @runtime_checkable
 class BatchStream(Protocol):
     """An endless stream of activations that can be taken up where it was left."""
@@ -46,13 +50,11 @@ class BatchStream(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointPlan:
-    """Where and how often a run saves its state."""
+    """Where a run saves its state."""
 
     directory: Path
     configuration: Mapping[str, Any]
     """What the run was asked to do; only an equal run may go on from the checkpoint."""
-    seconds: float = 60.0
-    """Wall-clock time between two checkpoints: bounds what a kill can cost (ours)."""
 
 
 class Trainer:
@@ -143,8 +145,7 @@ class Trainer:
         for log in self.logs:
             log.write(rows)
         task.advance(len(x), **_headline(rows))
-        due = self.checkpoints and time.monotonic() - self._saved_at >= self.checkpoints.seconds
-        if due or is_last:
+        if is_last or time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             self.save()
 
     def _require_finite(self) -> None:
