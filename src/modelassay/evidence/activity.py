@@ -10,10 +10,9 @@ from modelassay.evidence.evidence import Better, Evidence, single
 from modelassay.evidence.intervals import (
     MIN_DOCUMENTS,
     MIN_FIRINGS,
+    Interval,
     Statistic,
     document_interval,
-    document_replicates,
-    percentile_interval,
 )
 
 DENSE_RATE = 0.1
@@ -58,12 +57,12 @@ def code_statistics(
         name: str, title: str, statistic: Statistic, unit: str, better: Better, definition: str
     ) -> Evidence:
         value = float(statistic(*(table.sum(0, keepdim=True) for table in tables)))
-        replicates = document_replicates(tables, statistic, generator)
+        interval = document_interval(tables, statistic, generator)
         if name == "dead_share":
-            # A resample loses documents, and a latent with them, so that every replicate lies
-            # above the estimate: only their spread is meaningful.
-            replicates = (replicates - replicates.mean() + value).clamp(0, 1)
-        interval = percentile_interval(replicates)
+            # A resample loses documents, and some latents with them, so that it overstates the
+            # dead: only the width of its interval is meaningful.
+            half = (interval.high - interval.low) / 2
+            interval = Interval(low=(value - half).clamp(min=0), high=(value + half).clamp(max=1))
         return Evidence(
             name=name,
             title=title,

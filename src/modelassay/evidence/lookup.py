@@ -13,7 +13,7 @@ _MAX_ENTRIES = 2**22  # entries of one dense block, 32 MiB in float64 (ours)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Level:
-    """One table: groups of held-out tokens with equal histories, and what fit tokens know of them."""
+    """One table: groups of held-out tokens with equal histories, as the fit tokens know them."""
 
     of_token: np.ndarray
     """Group of each held-out token."""

@@ -8,14 +8,14 @@ from modelassay.subjects.subject import Downstream, Subject
 
 
 def final_residual(
-    downstream: Downstream, activation: Float[Tensor, "batch token d"]
+    subject: Subject, downstream: Downstream, activation: Float[Tensor, "batch token d"]
 ) -> Float[Tensor, "batch token d_model"]:
     """The residual stream after the last block, with another activation at the site.
 
     The unembedding is left to `log_predictions`, for only those tokens that are looked at: with a
     large vocabulary it costs more than the blocks.
     """
-    last = Site("resid_post", downstream.subject.n_layers - 1)
+    last = Site("resid_post", subject.n_layers - 1)
     return downstream(activation, read=[last], until=last).activations[last]
 
 

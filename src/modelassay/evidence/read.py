@@ -1,20 +1,19 @@
 """Read: does the rest of the network react to a latent more than to any direction of its size?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from modelassay.activations.corpus import TokenizedCorpus
 from modelassay.activations.harvest import Harvest
 from modelassay.core.errors import ValueRangeError
-from modelassay.core.progress import Progress, default_progress
+from modelassay.core.progress import Progress
 from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.evidence.activity import firings_by_document, too_thin
 from modelassay.evidence.documents import document_of_row
+from modelassay.evidence.effects import Effects, edit_effects, next_block
 from modelassay.evidence.evidence import Evidence
 from modelassay.evidence.intervals import (
     false_discovery_q_values,
@@ -22,27 +21,13 @@ from modelassay.evidence.intervals import (
     signed_rank_p_values,
 )
 from modelassay.evidence.interventions import Interventions, draw_interventions
-from modelassay.evidence.predictions import kl_nats, log_predictions
-from modelassay.evidence.schedule import Group, grouped
 from modelassay.evidence.sites import site_of
 from modelassay.evidence.surrogate import random_directions
-from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
 
 # What float32 rounding alone gives, so that a ratio of two noughts is 1 (ours, measured).
 _KL_FLOOR = 1e-9  # nats
 _CHANGE_FLOOR = 1e-4  # of the edit's norm
-_RESIDUAL_ROLES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Effects:
-    """Effects of the latent's edit and of its two controls, in this order."""
-
-    kl: Float[Tensor, "sample edit"]
-    """KL(clean || edited), summed over the token and the horizon, in nats."""
-    change: Float[Tensor, "sample edit"]
-    """Change of the next block's output beyond the edit itself, in units of the edit's norm."""
 
 
 @torch.no_grad()
@@ -106,22 +91,16 @@ def read(
         generator,
     )
     edits = _edits(decomposition, drawn, harvest.moments(site).covariance, generator)
-    effects = _measure(subject, site, harvest, drawn, edits, horizon, progress)
+    context, position = harvest.rows[drawn.row].unbind(1)
+    effects = edit_effects(
+        subject, site, harvest.contexts, context, position, edits, horizon, progress
+    )
     described = (
         f"{samples_per_latent} tokens of different held-out documents, positions below "
         f"{max_position}, effect over {horizon + 1} tokens"
     )
     with_next = next_block(subject, site) is not None
     return tuple(_evidence(drawn, effects, codes.width, described, with_next, generator))
-
-
-def next_block(subject: Subject, site: Site) -> Site | None:
-    """The first block output after a residual-stream site that some computation stands before."""
-    if site.role not in _RESIDUAL_ROLES:
-        return None
-    # After mlp_out the rest of the block only adds; the next reader is the next block.
-    layer = site.layer if site.role in ("resid_pre", "resid_mid") else site.layer + 1
-    return Site("resid_post", layer) if layer < subject.n_layers else None
 
 
 def _edits(
@@ -139,70 +118,6 @@ def _edits(
         for matrix in (covariance, isotropic)
     ]
     return torch.stack([latent, *controls])
-
-
-def _measure(
-    subject: Subject,
-    site: Site,
-    harvest: Harvest,
-    drawn: Interventions,
-    edits: Float[Tensor, "edit sample d"],
-    horizon: int,
-    progress: Progress | None,
-) -> Effects:
-    context, position = harvest.rows[drawn.row].unbind(1)
-    kl = torch.zeros(len(drawn.row), len(edits))
-    change = torch.zeros_like(kl)
-    groups = grouped(context, position + horizon + 1, harvest.contexts.tokens.shape[1])
-    with (progress or default_progress()).task(
-        "Read test", total=len(drawn.row), unit="samples"
-    ) as task:
-        for group in groups:
-            for samples, found in _run_group(
-                subject, site, harvest.contexts, group, position, edits, horizon
-            ):
-                kl[samples], change[samples] = found.kl, found.change
-                task.advance(len(samples))
-    return Effects(kl=kl, change=change)
-
-
-def _run_group(
-    subject: Subject,
-    site: Site,
-    contexts: TokenizedCorpus,
-    group: Group,
-    position: Int[Tensor, " sample"],
-    edits: Float[Tensor, "edit sample d"],
-    horizon: int,
-) -> Iterator[tuple[Int[Tensor, " turn"], Effects]]:
-    """The samples of each round with their effects; prefix and clean pass are computed once."""
-    tokens = contexts.tokens[group.contexts, : group.n_tokens].to(subject.device)
-    mask = contexts.mask[group.contexts, : group.n_tokens].to(subject.device)
-    downstream = subject.downstream(site, tokens, mask=mask)
-    last = Site("resid_post", subject.n_layers - 1)
-    beyond = next_block(subject, site)
-    sites = list({last, beyond or last})
-    clean = downstream(downstream.activation, read=sites, until=last).activations
-    for samples, places in group.rounds:
-        at = position[samples].to(subject.device)
-        window = at[:, None] + torch.arange(horizon + 1, device=subject.device)
-        inside = window < group.n_tokens
-        window = window.clamp(max=group.n_tokens - 1)
-        here = (places[:, None].to(subject.device), window)
-        inside &= mask[here]
-        log_p = log_predictions(subject, clean[last][here])
-        effects = torch.zeros(2, len(samples), len(edits))
-        for number, edit in enumerate(edits[:, samples].to(downstream.activation)):
-            activation = downstream.activation.clone()
-            activation[here[0][:, 0], at] += edit
-            edited = downstream(activation, read=sites, until=last).activations
-            kl = kl_nats(log_p, log_predictions(subject, edited[last][here]))
-            effects[0, :, number] = (kl * inside).sum(1).cpu()
-            if beyond is not None:
-                moved = (edited[beyond] - clean[beyond])[here] * inside[..., None]
-                moved[:, 0] -= edit
-                effects[1, :, number] = (moved.flatten(1).norm(dim=1) / edit.norm(dim=1)).cpu()
-        yield samples, Effects(kl=effects[0], change=effects[1])
 
 
 def _evidence(

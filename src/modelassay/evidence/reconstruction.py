@@ -15,7 +15,7 @@ from modelassay.evidence.surrogate import gaussian_surrogate
 _ROWS = 16_384  # tokens at a time in float64
 
 
-def explained_variance(x: Float[Tensor, "token d"], x_hat: Float[Tensor, "token d"]) -> float:
+def explained_variance(x: Float[Tensor, "token d"], x_hat: Float[Tensor, "row width"]) -> float:
     """Share of the activations' variance that the reconstruction keeps.
 
     `1 - sum_t |x_t - x̂_t|^2 / sum_t |x_t - mean(x)|^2`: 1 is perfect, 0 is no better than the
@@ -31,7 +31,7 @@ def explained_variance(x: Float[Tensor, "token d"], x_hat: Float[Tensor, "token 
 
 def explained_variance_evidence(
     x: Float[Tensor, "token d"],
-    x_hat: Float[Tensor, "token d"],
+    x_hat: Float[Tensor, "row width"],
     document_of_row: Int[Tensor, " token"],
     generator: torch.Generator,
     *,
@@ -91,7 +91,7 @@ def reconstruction(
 
 def _sums(
     x: Float[Tensor, "token d"],
-    x_hat: Float[Tensor, "token d"],
+    x_hat: Float[Tensor, "row width"],
     document: Int[Tensor, " token"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Per document: squared error, squared norm, sum, and number of tokens."""

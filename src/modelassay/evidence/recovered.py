@@ -125,7 +125,7 @@ def _measure(
             for replacement in replacements:
                 edited = downstream.activation.clone()
                 edited[measured] = replacement.to(edited.dtype)
-                residuals.append(final_residual(downstream, edited)[measured])
+                residuals.append(final_residual(subject, downstream, edited)[measured])
             losses, followed = _losses(subject, torch.stack(residuals), batch)
             owner = document[part][:, None].expand_as(batch.measured)[batch.measured]
             sums.index_add_(1, owner, losses)
