@@ -73,17 +73,18 @@ def visit_tensor(values: Any, visit: Visitor, item: int | None = None) -> Any:
 
 @contextmanager
 def visiting(
-    module: nn.Module, visitors: Sequence[tuple[Port, Visitor]]
+    parts: Mapping[str, nn.Module], visitors: Sequence[tuple[Port, Visitor]]
 ) -> Generator[None, None, None]:
     """Let visitors see a model's tensors for as long as the context lasts.
 
-    Visitors of one port act in the order given. They act before hooks that others registered,
-    so that what these collect (as `transformers` does for ``hidden_states``) shows our edits.
+    `parts` are the model's modules by path. Visitors of one port act in the order given, and
+    before hooks that others registered: what these collect (as `transformers` does for
+    ``hidden_states``) shows our edits.
     """
     with ExitStack() as stack:
         # Each hook goes to the front of its module's list, so the last one is registered first.
         for port, visit in reversed(visitors):
-            target = module.get_submodule(port.path)
+            target = parts[port.path]
             if port.end == "in":
                 handle = target.register_forward_pre_hook(
                     _before(visit), prepend=True, with_kwargs=True
@@ -122,6 +123,7 @@ class Flags:
     """
 
     parts: tuple[nn.Module, ...]
+    """The model and all modules in it."""
     configs: tuple[Any, ...]
     """Configurations that name an attention implementation."""
 

@@ -46,7 +46,8 @@ class Structure:
     def port(self, role: str, layer: int) -> Port:
         """The port of a role in one layer, with the path inside the model."""
         port = self.ports[role]
-        return replace(port, path=".".join(filter(None, (self.blocks[layer], port.path))))
+        path = f"{self.blocks[layer]}.{port.path}" if port.path else self.blocks[layer]
+        return Port(path, port.end, port.item, port.trailing)
 
     def block_result(self, resid: Tensor) -> Any:
         """A residual stream in the form in which a block returns it."""

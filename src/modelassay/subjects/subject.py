@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
@@ -26,7 +26,7 @@ from modelassay.subjects.inputs import check_mask, check_tokens
 from modelassay.subjects.site import Site
 from modelassay.subjects.structure import Structure
 from modelassay.subjects.token_text import token_strings
-from modelassay.subjects.visitors import Edit, editor, mid_editor, reader, shaped, stop
+from modelassay.subjects.visitors import Edit, Lead, editor, mid_editor, reader, shaped, stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Run:
     """What one pass through a model gave."""
 
     activations: dict[Site, Tensor]
-    """The sites that were read, after edits."""
+    """The sites that were read, after edits. They may share memory: do not write into them."""
     logits: Tensor | None
     """Logits ``[batch token vocab]``, or whatever tensor a general module returns; None if the
     run stopped early."""
@@ -110,6 +110,8 @@ class Subject:
         )
         self.vocab_size = self.unembedding_module.weight.shape[0] if structure else 0
         self._accepted = frozenset(inspect.signature(module.forward).parameters)
+        # Looked up here and not in the module, whose own look-up by path costs as much as a hook.
+        self._parts = dict(module.named_modules(remove_duplicate=False))
         self._flags = Flags.of(module)
         self._port_widths: dict[Site, int] = {}
         self._fingerprint: tuple[tuple[int, ...], str] | None = None
@@ -117,19 +119,19 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.module.parameters()).device
+        return next(self.module.parameters(), torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The weights' dtype."""
-        return next(self.module.parameters()).dtype
+        return next(self.module.parameters(), torch.empty(0)).dtype
 
     @property
     def final_norm(self) -> nn.Module | None:
         """The norm between the last block and the unembedding, if the model has one."""
         if self.structure is None or self.structure.final_norm is None:
             return None
-        return self.module.get_submodule(self.structure.final_norm)
+        return self._parts[self.structure.final_norm]
 
     def sites(self) -> tuple[Site, ...]:
         """All role sites in order of computation; for a general module, what its modules return.
@@ -137,7 +139,7 @@ class Subject:
         Module ports (``path:in`` and ``path:out``) are accepted in every model.
         """
         if self.structure is None:
-            return tuple(Site("module", path=p) for p, _ in self.module.named_modules() if p)
+            return tuple(Site("module", path=path) for path in self._parts if path)
         return tuple(
             Site(role, layer) for layer in range(self.n_layers) for role in self.structure.ports
         )
@@ -151,9 +153,8 @@ class Subject:
         """
         site = Site.parse(site) if isinstance(site, str) else site
         if site.is_module_port:
-            paths = [path for path, _ in self.module.named_modules() if path]
-            if site.path not in paths:
-                raise UnknownNameError("Module path", site.path, paths)
+            if site.path not in self._parts:
+                raise UnknownNameError("Module path", site.path, filter(None, self._parts))
         elif self.structure is None:
             raise self._no_roles(str(site))
         elif site.role not in self.structure.ports:
@@ -322,9 +323,12 @@ class Subject:
             self._check_after([*sites, *([until] if until else [])], prefix[0])
         activations: dict[Site, Tensor] = {}
         edited: set[Site] = set()
+        lead, mids = tokens.shape[:2], [site for site in sites if site.role == "resid_mid"]
         visitors = [
-            *self._edit_visitors(edits, edited, tokens),
-            *self._read_visitors(sites, activations, tokens, gradients),
+            # First, because without norms this stream is also where an edit of mlp_in begins.
+            *self._read_visitors(mids, activations, lead, gradients),
+            *self._edit_visitors(edits, edited, lead),
+            *self._read_visitors(sorted({*sites} - {*mids}), activations, lead, gradients),
         ]
         if until is not None:
             visitors.append((self._port(self.resolve(until)), stop))
@@ -333,7 +337,7 @@ class Subject:
             torch.set_grad_enabled(gradients),
             self._flags.evaluating(),
             self._skipping(prefix),
-            visiting(self.module, visitors),
+            visiting(self._parts, visitors),
             suppress(Stop),
         ):
             output = self.module(tokens, **options)
@@ -351,7 +355,8 @@ class Subject:
 
     def _check_after(self, sites: Sequence[Site], first: int) -> None:
         for site in sites:
-            if self._first_block(site) < first:
+            # Modules outside the blocks run again in any case.
+            if self._layer_of(site) is not None and self._first_block(site) < first:
                 raise ValueRangeError(
                     f"Sites to read downstream must lie in block {first} or later; got {site}. "
                     "Read it with Subject.run, which computes it."
@@ -373,45 +378,43 @@ class Subject:
         if prefix is None or self.structure is None:
             return nullcontext()
         n_skipped, resid = prefix
-        blocks = [self.module.get_submodule(path) for path in self.structure.blocks[:n_skipped]]
+        blocks = [self._parts[path] for path in self.structure.blocks[:n_skipped]]
         # A copy, because a block may write into what it is handed.
         return skipping(blocks, self.structure.block_result(resid.clone()))
 
     def _read_visitors(
-        self, sites: Sequence[Site], activations: dict[Site, Tensor], tokens: Tensor, graph: bool
+        self, sites: Sequence[Site], activations: dict[Site, Tensor], lead: Lead, gradients: bool
     ) -> list[tuple[Port, Visitor]]:
-        safe = self.structure.kept if self.structure else frozenset[str]()
-        ports = {site: self._port(site) for site in sites}
-        return [
-            (
-                port,
-                shaped(
-                    port,
-                    reader(site, activations, copy=site.role not in safe, gradients=graph),
-                    tokens.shape[:2],
-                ),
-            )
-            for site, port in ports.items()
-        ]
+        visitors: list[tuple[Port, Visitor]] = []
+        for site in dict.fromkeys(sites):
+            copy = self._is_overwritten(site)
+            visit = reader(site, activations, copy=copy, gradients=gradients)
+            visitors.append((port := self._port(site), shaped(port, visit, lead)))
+        return visitors
 
     def _edit_visitors(
-        self, edits: Mapping[Site, Edit], edited: set[Site], tokens: Tensor
+        self, edits: Mapping[Site, Edit], edited: set[Site], lead: Lead
     ) -> list[tuple[Port, Visitor]]:
         visitors: list[tuple[Port, Visitor]] = []
         # A change of resid_mid is added to attn_out, whose own edit comes first.
         for site in sorted(edits, key=lambda site: site.role == "resid_mid"):
-            edit, port = editor(site, edits[site], edited), self._port(site)
+            copy, port = self._is_overwritten(site), self._port(site)
+            visit = editor(site, edits[site], edited, copy=copy)
             if site.role == "attn_pattern":
                 # The module returns its weights after using them, so they change at the softmax.
-                visitors.append((replace(port, end="softmax"), edit))
+                visitors.append((Port(port.path, "softmax"), visit))
             elif site.role == "resid_mid":
-                pre = self._port(Site("resid_pre", site.layer))
-                out = self._port(Site("attn_out", site.layer))
-                remember, add_change = mid_editor(edit)
-                visitors += [(pre, remember), (out, shaped(out, add_change, tokens.shape[:2]))]
+                remember, add_change = mid_editor(visit)
+                visitors.append((self._port(Site("resid_pre", site.layer)), remember))
+                port = self._port(Site("attn_out", site.layer))
+                visitors.append((port, shaped(port, add_change, lead)))
             else:
-                visitors.append((port, shaped(port, edit, tokens.shape[:2])))
+                visitors.append((port, shaped(port, visit, lead)))
         return visitors
+
+    def _is_overwritten(self, site: Site) -> bool:
+        """Whether the model may write into the tensor after the site."""
+        return self.structure is None or site.role not in self.structure.kept
 
     def _port(self, site: Site) -> Port:
         if site.is_module_port:
@@ -421,11 +424,14 @@ class Subject:
 
     def _first_block(self, site: Site) -> int:
         """The first block that must run for this site to have an effect."""
-        if self.structure is None:
-            return 0
-        if site.is_module_port:
-            return self.structure.layer_of(site.path) or 0
-        return site.layer + 1 if site.role == "resid_post" else site.layer
+        if site.role == "resid_post":
+            return site.layer + 1
+        return self._layer_of(site) or 0
+
+    def _layer_of(self, site: Site) -> int | None:
+        if not site.is_module_port:
+            return site.layer
+        return self.structure.layer_of(site.path) if self.structure else None
 
     def _no_roles(self, wanted: str) -> UnsupportedModelError:
         return UnsupportedModelError(

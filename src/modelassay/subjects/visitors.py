@@ -11,9 +11,19 @@ from modelassay.subjects.site import Site
 Edit = Callable[[Tensor], Tensor]
 """Maps an activation to its replacement, of the same shape and dtype."""
 
+Lead = tuple[int, ...]
+"""Sizes of the batch and token axes."""
 
-def editor(site: Site, edit: Edit, edited: set[Site]) -> Visitor:
-    """A visitor that replaces a site's activation, and notes that it did."""
+
+def editor(site: Site, edit: Edit, edited: set[Site], *, copy: bool) -> Visitor:
+    """A visitor that replaces a site's activation.
+
+    Args:
+        site: names the activation.
+        edit: gives the replacement.
+        edited: where it is noted that the edit was made.
+        copy: needed where the model writes into the tensor, which may be the caller's own.
+    """
 
     def visit(value: Tensor) -> Tensor:
         _mark(site, edited)
@@ -24,7 +34,7 @@ def editor(site: Site, edit: Edit, edited: set[Site]) -> Visitor:
                 f"An edit of {site} must return {list(value.shape)} of {value.dtype}; got "
                 f"{list(changed.shape)} of {changed.dtype}. Return a tensor like its argument."
             )
-        return changed
+        return changed.clone() if copy else changed
 
     return visit
 
@@ -54,7 +64,7 @@ def reader(site: Site, activations: dict[Site, Tensor], *, copy: bool, gradients
     Args:
         site: names the activation.
         activations: where it is kept.
-        copy: needed where a later module writes into the tensor, as in-place ReLUs do.
+        copy: needed where the model writes into the tensor, as in-place ReLUs do.
         gradients: keep a tensor from which a graph leads on.
     """
     seen: set[Site] = set()
@@ -77,13 +87,13 @@ def stop(_value: Tensor) -> Tensor:
     raise Stop
 
 
-def shaped(port: Port, visit: Visitor, lead: tuple[int, ...]) -> Visitor:
+def shaped(port: Port, visit: Visitor, lead: Lead) -> Visitor:
     """A visitor of a tensor that the model keeps flattened, or that holds several heads.
 
     Args:
-        port: knows the axes that follow batch and token.
+        port: knows the axes after batch and token.
         visit: sees the tensor with all axes.
-        lead: sizes of the batch and token axes.
+        lead: sizes of batch and token.
     """
     if port.trailing is None:
         return visit
