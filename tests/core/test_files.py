@@ -35,10 +35,12 @@ def test_nan_and_infinity_become_null(tmp_path):
 
 def test_tensors_round_trip_with_views(tmp_path):
     base = torch.arange(12.0).view(3, 4)
-    files.write_tensors(tmp_path / "t.safetensors", {"transposed": base.T, "slice": base[:, 1]})
+    tensors = {"transposed": base.T, "slice": base[:, 1], "same": base, "again": base}
+    files.write_tensors(tmp_path / "t.safetensors", tensors)
     loaded = files.read_tensors(tmp_path / "t.safetensors")
     assert torch.equal(loaded["transposed"], base.T)
     assert torch.equal(loaded["slice"], base[:, 1])
+    assert torch.equal(loaded["again"], base)
 
 
 def test_a_truncated_safetensors_file_is_refused_by_name(tmp_path):

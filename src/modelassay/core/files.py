@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -28,6 +29,7 @@ _REMEDIES = {
     errno.EACCES: "Choose a place that you may write to, with --out.",
     errno.EPERM: "Choose a place that you may write to, with --out.",
     errno.EROFS: "Choose a place that is not read-only, with --out.",
+    errno.EEXIST: "A part of the path is a file; choose another place with --out.",
     errno.ENOTDIR: "A part of the path is a file; choose another place with --out.",
 }
 
@@ -113,8 +115,12 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors as one safetensors file, atomically."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(contiguous, dict(metadata) if metadata else None))
+    # Copies: safetensors refuses tensors that share memory, as views of one result often do.
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    write_atomically(path, save(copies, dict(metadata) if metadata else None))
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
