@@ -230,11 +230,12 @@ def _sum_by_latent(
         tokens = order.div(indices.shape[1], rounding_mode="floor")
     else:
         tokens = rows_of(offsets, indices.numel())[order]
-    counts = torch.bincount(latents, minlength=width)
+    # A search rather than a count: `bincount` makes the host wait for an accelerator.
+    starts = torch.searchsorted(latents, torch.arange(width, device=latents.device))
     return F.embedding_bag(
         tokens,
         rows,
-        counts.cumsum(0) - counts,
+        starts,
         mode="sum",
         per_sample_weights=values.flatten()[order].to(rows.dtype),
     )

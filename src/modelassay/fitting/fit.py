@@ -116,7 +116,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
     }
     folder = None if checkpoint is None else Path(checkpoint)
     found = _checkpoint_to_go_on_from(folder, configuration, resume=resume)
-    learners = _learners(plan, moments, scale, where)
+    learners = learners_of(plan, moments, scale, where)
     logs = _sinks(log, keep_until=(found.step if found else 0) if resume else None)
     trainer = Trainer(
         learners,
@@ -156,7 +156,8 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
     return dictionaries[0] if isinstance(recipes, Recipe) else dictionaries
 
 
-def _learners(plan: Plan, moments: Moments, scale: float, device: torch.device) -> list[Learner]:
+def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device) -> list[Learner]:
+    """The plan's dictionaries at their start, ready to train on scaled activations."""
     data = DataScale(
         mean=(scale * moments.mean).to(device, torch.float32),
         total_variance=scale**2 * float(moments.covariance.trace()),
