@@ -104,7 +104,7 @@ def test_cite_lists_what_the_audit_used(audited: tuple[Path, Result]):
 def test_too_few_tokens_for_a_claim_are_refused(tmp_path: Path):
     result = run("audit", "--corpus", TEXTS, "--tokens", "500", "--out", tmp_path / "new")
     assert result.exit_code == 1
-    assert "held-out tokens" in result.stderr
+    assert "tokens" in result.stderr
     assert not (tmp_path / "new" / "audit.json").exists()
 
 

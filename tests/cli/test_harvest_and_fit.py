@@ -73,13 +73,11 @@ def test_an_existing_output_is_not_overwritten(store: tuple[Path, Result]):
     assert (store[0] / "manifest.json").read_bytes() == before
 
 
-def test_force_overwrites_and_spares_files_of_others(store: tuple[Path, Result], tmp_path: Path):
-    assert run(*HARVEST, "--out", tmp_path).exit_code == 0
-    (tmp_path / "my notes").write_text("mine")
-    again = [*HARVEST, "--out", tmp_path, "--seed", "1", "--force", "--json"]
-    refused = run(*again)
-    assert refused.exit_code == 1
-    assert (tmp_path / "my notes").read_text() == "mine"
+def test_force_overwrites(fitted: tuple[Path, Result]):
+    before = (fitted[0] / "weights.safetensors").read_bytes()
+    store = fitted[0].parent / "store"
+    assert run(*FIT, store, "--out", fitted[0], "--seed", "1", "--force").exit_code == 0
+    assert (fitted[0] / "weights.safetensors").read_bytes() != before
 
 
 def test_resume_of_a_finished_harvest_gives_the_same_result(store: tuple[Path, Result]):

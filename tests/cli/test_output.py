@@ -20,12 +20,19 @@ def test_force_and_a_free_name_are_let_through(tmp_path: Path):
     refuse_existing(tmp_path / "other", force=False)
 
 
-def test_force_removes_earlier_results_only(tmp_path: Path):
+def test_force_removes_earlier_results(tmp_path: Path):
     (tmp_path / "shard-0.safetensors").write_text("old")
     (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "my notes").write_text("mine")
     claim_folder(tmp_path, ours=("shard-*", "checkpoint"), force=True, resume=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["my notes"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_force_spares_files_of_others_and_then_removes_nothing(tmp_path: Path):
+    (tmp_path / "shard-0.safetensors").write_text("old")
+    (tmp_path / "my notes").write_text("mine")
+    with pytest.raises(OutputExistsError, match="got 'my notes'"):
+        claim_folder(tmp_path, ours=("shard-*",), force=True, resume=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"my notes", "shard-0.safetensors"}
 
 
 def test_resume_keeps_everything(tmp_path: Path):
