@@ -43,12 +43,13 @@ class Folder:
         """The path of a file, for messages and for the file system."""
         return f"{self._root}/{name}"
 
-    def clear_unfinished(self) -> None:
-        """Remove temporary files that a killed process left behind."""
+    def clear_unfinished(self, *patterns: str) -> None:
+        """Remove temporary files of the named files, left behind by a killed process."""
         if self._local:
             with self._errors(self._root):
-                for path in Path(self._root).glob(".*.*.*"):
-                    path.unlink(missing_ok=True)
+                for pattern in patterns:
+                    for path in Path(self._root).glob(f".{pattern}.*"):
+                        path.unlink(missing_ok=True)
 
     def names(self) -> set[str]:
         """The files in the folder; temporary files of a killed process do not count."""

@@ -69,7 +69,6 @@ class StoreWriter:
         if _MANIFEST in names:
             self.manifest = _read_manifest(folder)
             wanted.must_match(self.manifest)
-            folder.clear_unfinished()
         elif names:
             raise OutputExistsError(
                 f"The folder of a new store must be empty; got {folder.url!r} with "
@@ -77,6 +76,7 @@ class StoreWriter:
             )
         else:
             folder.write(_MANIFEST, self.manifest.to_json())
+        folder.clear_unfinished(_MANIFEST, _CONTEXTS, _DOCUMENTS, "shard-*.safetensors")
         for file, data in packed.items():
             if file.name not in names:
                 folder.write(file.name, data)
