@@ -221,6 +221,7 @@ def _details(
     top = 5 * torch.rand(width, 1, generator=generator) + 0.5
     edges = torch.linspace(0, 1, 31)[None, :] * top
     neighbours = integers(width, width, 5)
+    f1 = torch.rand(width, 3, generator=generator).sort(1, True).values
     return LatentDetails(
         examples=Examples(
             latents=latents,
@@ -250,9 +251,9 @@ def _details(
             indices=torch.stack([torch.randperm(4, generator=generator)[:3] for _ in range(width)])
             * alive[:, None].long()
             - (~alive[:, None]).long(),
-            f1=torch.rand(width, 3, generator=generator).sort(1, True).values,
-            low=torch.zeros(width, 3),
-            high=torch.ones(width, 3),
+            f1=f1,
+            low=f1 - 0.06,
+            high=f1 + 0.05,
             null_f1=torch.full((width,), 0.2),
         ),
     )
@@ -274,6 +275,10 @@ FLAGS = (
     "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb",
     "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
 )  # fmt: skip
+
+
+PATIENCE = 200
+"""Seconds: the machine may be busy with other things."""
 
 
 class Browser:
@@ -305,6 +310,7 @@ class Browser:
             "Network.emulateNetworkConditions",
             offline=True, latency=0, downloadThroughput=0, uploadThroughput=0,
         )  # fmt: skip
+        self.prefer("light")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self._call(method, session=self.session, **parameters)
@@ -323,10 +329,10 @@ class Browser:
             self.events.append(answer)
 
     def _receive(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, "the browser must answer within a minute"
+            assert ready, "the browser must answer"
             piece = os.read(self._from, 1 << 20)
             assert piece, "the browser must stay alive"
             self._buffer += piece
@@ -343,10 +349,18 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         """Until a JavaScript expression is true."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not self.run(f"Boolean({condition})"):
             assert time.monotonic() < deadline, f"never came true: {condition}"
-            time.sleep(0.02)
+            time.sleep(0.05)
+
+    def prefer(self, scheme: str) -> None:
+        """Light or dark; and no smooth scrolling, so that a click finds what it aims at."""
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        self.send(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": name, "value": value} for name, value in features.items()],
+        )
 
     def open(self, path: Path, fragment: str = "", width: int = 1440, height: int = 900) -> None:
         """A file from disk, without a network."""

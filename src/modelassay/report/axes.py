@@ -118,7 +118,7 @@ def percent(share: float) -> str:
 
 
 def _round_step(step: float) -> float:
-    power = 10 ** math.floor(math.log10(step))
+    power = 10.0 ** math.floor(math.log10(step))
     return next(m * power for m in (1, 2, 5, 10) if step <= m * power * (1 + 1e-9))
 
 

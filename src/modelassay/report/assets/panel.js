@@ -121,6 +121,8 @@ function effectsBlock(data, latent) {
   };
   const total = counts.reduce((sum, count) => sum + count, 0);
   const drawn = total ? [h("h4", {}, "Activations", h("small", {}, `${whole(total)} non-zero values`)), activationHistogram(details, latent, counts)] : [];
+  // Outside the residual stream a direction has no direct effect on the logits.
+  if (!details.ranks) return drawn;
   return [...drawn, h("div", { class: "two" },
     h("div", {}, h("h4", {}, "Promotes", h("small", {}, "logit per unit")), effects(details.promoted, details.promotedLogits, "up")),
     h("div", {}, h("h4", {}, "Suppresses", h("small", {}, "logit per unit")), effects(details.suppressed, details.suppressedLogits, "down")))];

@@ -42,6 +42,7 @@ function startScatter(data, pack, openLatent, selection) {
     const y = (v) => height - margin.bottom - ((Math.log10(v) - yRange[0]) / (yRange[1] - yRange[0])) * (height - margin.top - margin.bottom);
     drawGrid(context, { width, height, margin, xRange, yRange, x, y, color, titles: points });
 
+    const size = width < 600 ? 1.8 : 2.6;
     screen = [];
     context.globalAlpha = 0.8;
     for (const index of order) {
@@ -53,7 +54,7 @@ function startScatter(data, pack, openLatent, selection) {
         const at = [x(points.x[latent]), y(points.y[latent]), latent];
         screen.push(at);
         context.beginPath();
-        context.arc(at[0], at[1], 2.6, 0, 2 * Math.PI);
+        context.arc(at[0], at[1], size, 0, 2 * Math.PI);
         context.fill();
       }
     }
@@ -66,7 +67,7 @@ function startScatter(data, pack, openLatent, selection) {
         for (const [rim, width] of [["paper", 3.4], ["null", 1.3]]) {
           context.strokeStyle = color(rim);
           context.lineWidth = width;
-          drawNull(context, series.key, x(series.x[i]), y(series.y[i]));
+          drawNull(context, series.key, x(series.x[i]), y(series.y[i]), size);
         }
       }
     }
@@ -135,13 +136,13 @@ function startScatter(data, pack, openLatent, selection) {
   return draw;
 }
 
-function drawNull(context, key, x, y) {
+function drawNull(context, key, x, y, size) {
   context.beginPath();
   if (key === "pca") {
-    context.moveTo(x - 2.4, y - 2.4); context.lineTo(x + 2.4, y + 2.4);
-    context.moveTo(x + 2.4, y - 2.4); context.lineTo(x - 2.4, y + 2.4);
+    context.moveTo(x - size, y - size); context.lineTo(x + size, y + size);
+    context.moveTo(x + size, y - size); context.lineTo(x - size, y + size);
   } else {
-    context.arc(x, y, 2.4, 0, 2 * Math.PI);
+    context.arc(x, y, size, 0, 2 * Math.PI);
   }
   context.stroke();
 }

@@ -88,12 +88,13 @@ def baselines(audit: Audit) -> Shares:
         ShareBar(name=name, shares=shares, n=n, note="baseline")
         for name, shares in audit.baselines.items()
     )
-    each = f" of {n:,} of its latents" if n else ""
+    each = f"{n:,} of its latents" if n else "its latents"
     return Shares(
         title="Beside baselines",
         classes=VERDICT_CLASSES,
         bars=(own, *others),
-        caption=f"The same rule on baselines, a random sample{each} each. {_margin(audit)} "
+        caption=f"Baselines under the same rule, each on a random sample of {each}. "
+        f"{_margin(audit)} "
         f"{data_of(audit)}",
     )
 
