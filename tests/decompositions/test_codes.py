@@ -87,3 +87,12 @@ def test_codes_of_different_widths_do_not_join():
         concatenate([codes, Codes.from_dense(torch.eye(3))])
     with pytest.raises(ShapeError, match=r"got widths \[\]"):
         concatenate([])
+
+
+@given(seeds, st.integers(0, 6), st.lists(st.integers(0, 15), unique=True))
+def test_only_silences_all_other_latents(seed, n_tokens, kept):
+    dense = dense_matrix(seed, n_tokens, 16)
+    expected = torch.zeros_like(dense)
+    expected[:, kept] = dense[:, kept]
+    chosen = torch.tensor(kept, dtype=torch.int64)
+    assert torch.equal(Codes.from_dense(dense).only(chosen).dense(), expected)

@@ -58,14 +58,14 @@ def measure(
 
     Args:
         second: the same kind of decomposition from other randomness.
-        latents: those that the read test covers; the others stay "unclear" there.
+        latents: those to measure; the others count as silent.
         name: keys the random draws.
     """
     site = bench.heldout.sites[0]
     activations = bench.heldout.activations(site)
     documents = document_of_row(bench.heldout)
-    codes = decomposition.encode(activations)
-    codes_fit = decomposition.encode(bench.fit.activations(site))
+    codes = decomposition.encode(activations).only(latents)
+    codes_fit = decomposition.encode(bench.fit.activations(site)).only(latents)
 
     def draws(purpose: str) -> torch.Generator:
         return derived(bench.seed, name, purpose)
@@ -79,6 +79,7 @@ def measure(
         latents=latents,
         samples_per_latent=bench.settings.read_samples,
         horizon=bench.settings.read_horizon,
+        max_position=bench.settings.read_positions,
         generator=draws("read"),
         progress=bench.progress,
     )

@@ -9,11 +9,13 @@ from modelassay.core.errors import ValueRangeError
 class AuditSettings:
     """Sample sizes of an audit: more is slower and gives narrower intervals."""
 
-    read_samples: int = 12
+    read_samples: int = 20
     """Interventions per latent in the read test, each beside its matched controls."""
     read_horizon: int = 8
     """Tokens after the intervention whose predictions are compared."""
-    baseline_latents: int = 96
+    read_positions: int = 64
+    """Interventions stand before this position of a context: later ones cost more (ours)."""
+    baseline_latents: int = 64
     """Latents of each baseline that are audited (a random sample)."""
     recovered_contexts: int = 96
     """Held-out contexts in which the reconstruction is spliced in."""

@@ -5,7 +5,7 @@ side of a threshold (and, for *read*, the test survives the false discovery rate
 
 | question | evidence | yes | no |
 |---|---|---|---|
-| written | share of variance not predictable from the tokens | above 1/2 | below 1/2 |
+| written | share of variance not predictable from the tokens | above 1/4 | below 1/4 |
 | read | log effect ratio to covariance-matched directions | above 0, q <= .05 | below 0, q <= .05 |
 | learned | best match in null twins | below .7 | above .7 |
 | stable | best match in a second seed | above .7 | below .7 |
@@ -49,9 +49,11 @@ MIN_DOCUMENTS = Threshold(
 )
 WRITTEN = Threshold(
     name="written share",
-    value=0.5,
-    reason="The larger part of the latent's variance is then not given by the current token, the "
-    "two before it and the position: the network must have computed it.",
+    value=0.25,
+    reason="Latents made to be exact lookups of the last one or two tokens read at most 0.18 on "
+    "the bundled corpus (95th percentile; `python -m benchmarks.lookup_floor`), because some pairs "
+    "are too rare to be learned. Above 1/4 something else than such a lookup is at work. Exact "
+    "lookups of three tokens read 0.54: those cannot be told from computation with this much text.",
 )
 READ_Q = Threshold(
     name="read: false discovery rate",

@@ -53,6 +53,13 @@ class Codes:
         """The codes of some tokens."""
         return Codes(indices=self.indices[rows], values=self.values[rows], width=self.width)
 
+    def only(self, latents: Int[Tensor, " chosen"]) -> "Codes":
+        """The same codes with all other latents silent."""
+        kept = torch.zeros(self.width, dtype=torch.bool, device=self.indices.device)
+        kept[latents] = True
+        values = self.values * kept[self.indices]
+        return Codes(indices=self.indices, values=values, width=self.width)
+
     def dense(self) -> Float[Tensor, "token width"]:
         """All values as one matrix: ``tokens * width`` numbers."""
         # Added, not assigned: an empty slot must not erase the value its index points to.
