@@ -34,7 +34,7 @@ def keys(part: Harvest, n: int) -> Tensor:
 
 
 def lookup_codes(part: Harvest, n: int, seed: int) -> Codes:
-    """Latents that fire where a hash of the last n tokens says so, with a value that depends on them."""
+    """Latents that fire where a hash of the last n tokens says so, and with a value of theirs."""
     key = keys(part, n)
     hashed = torch.empty(len(key), LATENTS)
     for latent in range(LATENTS):

@@ -69,7 +69,7 @@ def test_an_interval_across_a_threshold_is_unclear():
     n = 5
     documents = torch.full((10, n), 10.0)
     judgement = judge(
-        written=evidence("written", [0.9] * n, [0.8, 0.8, 0.4, 0.8, 0.8], [1.0] * n),
+        written=evidence("written", [0.9] * n, [0.8, 0.8, 0.2, 0.8, 0.8], [1.0] * n),
         read=evidence(
             "read",
             [1.0, -1.0, 1.0, 1.0, float("nan")],
