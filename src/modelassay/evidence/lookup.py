@@ -58,7 +58,7 @@ class LookupTables:
             heldout: the same for the held-out tokens.
         """
         position, fit_position = heldout[:, 0].numpy(), fit[:, 0].numpy()
-        at_position = _indicator(fit_position, 1 + max(position.max(), fit_position.max()))
+        at_position = _indicator(fit_position, 1 + int(max(position.max(), fit_position.max())))
         base = 2 + int(max(fit[:, 1:].max(), heldout[:, 1:].max()))
         levels: list[_Level] = []
         of_token = np.zeros(len(heldout), dtype=np.int64)  # the table before the first: one group
