@@ -82,9 +82,9 @@ def _half(
 ) -> Half:
     rows, slots = (codes.values > 0).nonzero(as_tuple=True)
     return Half(
-        rows=rows.numpy(),
-        latents=codes.indices[rows, slots].numpy(),
-        values=codes.values[rows, slots].float().numpy(),
+        rows=rows.cpu().numpy(),
+        latents=codes.indices[rows, slots].cpu().numpy(),
+        values=codes.values[rows, slots].float().cpu().numpy(),
         width=codes.width,
         document=torch.unique(document, return_inverse=True)[1].numpy(),
         held=held.numpy(),

@@ -188,7 +188,7 @@ def _gather(
 def activation_histogram(codes: Codes, n_bins: int = N_BINS) -> Histogram:
     """Histogram of each latent's active values; all zero for a latent that is never active."""
     active = codes.active()
-    latents, values = codes.indices[active], codes.values[active].double()
+    latents, values = codes.indices[active].cpu(), codes.values[active].cpu().double()
     low = torch.zeros(codes.width, dtype=torch.float64).scatter_reduce(0, latents, values, "amin")
     high = torch.zeros(codes.width, dtype=torch.float64).scatter_reduce(0, latents, values, "amax")
     share = (values - low[latents]) / (high - low)[latents]
