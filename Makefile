@@ -5,6 +5,9 @@ STAMP := .venv/.installed
 ARGS ?=
 TORCH := $(shell grep '^torch==' constraints.txt)
 
+# Without bytecode caches every command would compile torch's and transformers' sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install audit test check bench docs bundled clean
 

@@ -3,13 +3,21 @@
 import os
 from pathlib import Path
 
-import pytest
-import torch
-from hypothesis import HealthCheck, settings
-
 # Set before transformers is imported: a test that needs the hub is marked `network`.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import scipy.sparse
+import scipy.stats
+import torch
+from hypothesis import HealthCheck, settings
+
+# Heavy libraries are imported here and not first by a module of ours: jaxtyping's import hook
+# redirects the bytecode cache while one of ours loads, so that all it imports is compiled anew.
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+del scipy, AutoModelForCausalLM, AutoTokenizer
 
 # The same examples on every run, and no deadline: two busy cores are slow in ways that say nothing.
 settings.register_profile(
