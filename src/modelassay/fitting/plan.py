@@ -21,7 +21,9 @@ def default_learning_rate(width: int, steps: int) -> float:
 
     `2e-4 / sqrt(width / 2**14) * clamp(sqrt(100,000 / steps), 1, 10)`. The first two factors are
     the literature's, for runs of some 10^5 steps. Short runs end long before such a rate has
-    taken them anywhere, so theirs is larger (ours; measured, see docs/log.md).
+    taken them anywhere, so theirs is larger (ours). Measured on the bundled model, TopK of width
+    1,024 and k=16 in 1,000 steps: held-out explained variance .854 at the literature's rate,
+    .919 at ten times it; at twenty times it latents die.
 
     Reference:
         Gao et al. 2024, appendix A.3, as dictionary_learning and sparsify state it.
