@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from modelassay.activations.corpus import Corpus, read_texts, tokenize
+from modelassay.activations.corpus import Corpus, Document, tokenize
 from modelassay.activations.harvest import Harvest, harvest, open_harvest
 from modelassay.activations.pretokenised import corpus_from_tokens
 from modelassay.core.errors import (
@@ -21,6 +22,7 @@ from modelassay.core.errors import (
 from modelassay.subjects.load import load_subject
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
+from modelassay.subjects.testing import FAMILIES, tiny_subject
 
 SITES = ("resid_post.1", "head_out.0", "mlp_hidden.1")
 
@@ -118,6 +120,19 @@ def test_the_model_stops_behind_the_deepest_site(
     assert set(ran) == {0}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_harvested_up_to_several_sites_of_a_block(family: str) -> None:
+    subject = tiny_subject(family)
+    tokens = torch.randint(3, 60, (5, 12), generator=torch.Generator().manual_seed(0))
+    sites = ["attn_out.1", "mlp_out.1", "resid_post.0"]
+    made = harvest(subject, corpus_from_tokens(tokens, source="random"), sites, batch_contexts=2)
+    run = subject.run(tokens, read=made.sites)
+    for site in made.sites:
+        torch.testing.assert_close(
+            made.activations(site), run.activations[site].flatten(0, 1), rtol=1e-4, atol=1e-5
+        )
+
+
 def test_module_ports_are_harvested(subject: Subject, corpus: Corpus) -> None:
     port = "model.layers.1.mlp.act_fn:out"
     both = harvest(subject, corpus, [port, "resid_post.1"])
@@ -158,9 +173,9 @@ def test_a_store_gives_back_the_corpus(subject: Subject, corpus: Corpus, tmp_pat
     )
 
 
-def _odd_document():
+def _odd_document() -> Document:
     text = 'quote " \\ \u2028 \0 \N{PILE OF POO} and more words here'
-    return type(read_texts(Path(__file__)).documents[0])(name="odd\udcff", text=text, split="fit")
+    return Document(name="odd\udcff", text=text, split="fit")
 
 
 def test_tokens_limits_what_is_run(subject: Subject, corpus: Corpus) -> None:
@@ -201,8 +216,6 @@ def test_progress_counts_tokens(subject: Subject, corpus: Corpus) -> None:
 def test_real_models_give_their_reference_activations(
     shared_data: Path, model: str, layer: int
 ) -> None:
-    from safetensors.torch import load_file
-
     subject = load_subject(shared_data / model)
     reference = load_file(shared_data / model / "reference.safetensors")
     tokens = reference["input_ids"].reshape(1, -1)
