@@ -45,6 +45,7 @@ docs: $(STAMP) ## build the documentation into site/, strictly
 
 bundled: $(STAMP) ## train the bundled model anew (under an hour on two cores)
 	$(BIN)/python -m tools.bundled.train $(ARGS)
+	$(BIN)/python -m tools.bundled.card
 	$(BIN)/python -m tools.bundled.checksums
 
 clean: ## remove everything that was built, but not .venv

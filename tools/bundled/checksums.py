@@ -1,6 +1,6 @@
 """Write the checksums of the bundled model's files, which `modelassay doctor` compares.
 
-    python -m tools.bundled.checksums
+python -m tools.bundled.checksums
 """
 
 from pathlib import Path

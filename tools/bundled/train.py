@@ -100,9 +100,7 @@ def train(minutes: float, seed: int) -> None:
             starts.append(torch.arange(offset, offset + len(ids) - CONTEXT + 1))
         offset += len(ids)
     stream, positions = torch.cat(streams), torch.cat(starts)
-    heldout = tokenize(
-        stdlib_corpus().select("heldout"), tokenizer, context_tokens=CONTEXT
-    )
+    heldout = tokenize(stdlib_corpus().select("heldout"), tokenizer, context_tokens=CONTEXT)
     monitor = heldout[:: max(1, len(heldout) // 64)]
     print(f"{len(stream):,} training tokens, {heldout.n_tokens:,} held-out tokens", flush=True)
     groups = optimizers(model)
@@ -110,7 +108,9 @@ def train(minutes: float, seed: int) -> None:
     begin, step, progress = time.monotonic(), 0, 0.0
     with (HERE / "training_log.csv").open("w", newline="") as file:
         log = csv.writer(file)
-        log.writerow(["step", "tokens", "minutes", "learning_rate_factor", "fit_loss", "heldout_loss"])
+        log.writerow(
+            ["step", "tokens", "minutes", "learning_rate_factor", "fit_loss", "heldout_loss"]
+        )
         while progress < 1:
             progress = (time.monotonic() - begin) / 60 / minutes
             factor = schedule(progress, step)
@@ -125,7 +125,9 @@ def train(minutes: float, seed: int) -> None:
                 optimizer.zero_grad(set_to_none=True)
             step += 1
             if step % 50 == 0 or progress >= 1:
-                held = heldout_loss(model, monitor) if step % 200 == 0 or progress >= 1 else math.nan
+                held = (
+                    heldout_loss(model, monitor) if step % 200 == 0 or progress >= 1 else math.nan
+                )
                 row = [step, step * BATCH * CONTEXT, f"{progress * minutes:.2f}", f"{factor:.3f}",
                        f"{loss.item():.4f}", "" if math.isnan(held) else f"{held:.4f}"]  # fmt: skip
                 log.writerow(row)

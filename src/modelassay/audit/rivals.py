@@ -72,7 +72,7 @@ def fit_rivals(
     recipe: Recipe,
     *,
     seed: int,
-    tokens: int | None,
+    tokens: int | None = None,
     folder: Path | None = None,
     progress: Progress,
 ) -> Rivals:
@@ -119,7 +119,11 @@ def fit_rivals(
 
 
 def _linear_baselines(activations: Harvest, recipe: Recipe, seed: int) -> dict[str, Pair]:
-    """Random directions, and PCA; its second version sees half of the fit documents."""
+    """Random directions, and PCA; its second version sees half of the fit documents.
+
+    Both keep as many values per token as the audited decomposition does: at full rank PCA
+    reconstructs everything, which compares with nothing.
+    """
     site = activations.sites[0]
     fit_part = activations.select("fit")
     moments = fit_part.moments(site)
@@ -138,7 +142,8 @@ def _linear_baselines(activations: Harvest, recipe: Recipe, seed: int) -> dict[s
     return {
         "random": Pair(first=random[0], second=random[1]),
         "pca": Pair(
-            first=PCA.from_moments(moments, site=site), second=PCA.from_moments(half, site=site)
+            first=PCA.from_moments(moments, min(k, fit_part.width(site)), site=site),
+            second=PCA.from_moments(half, min(k, fit_part.width(site)), site=site),
         ),
     }
 
