@@ -1,7 +1,7 @@
 """`modelassay audit` from end to end, small, and what is done with its result afterwards."""
 
-import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,17 @@ from modelassay.cli.main import app
 from modelassay.cli.schemas import AuditResult, CiteResult, ReportResult
 from modelassay.core.references import REFERENCES
 
-TEXTS = str(Path(asyncio.__file__).parent)  # thirty files that every Python has
-AUDIT = ["audit", "--corpus", TEXTS, "--tokens", "16000", "--width", "24", "--k", "3"]
+AUDIT = ["audit", "--tokens", "16000", "--width", "24", "--k", "3"]
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The heads of a hundred files that every Python has: many documents, quickly tokenized."""
+    folder = tmp_path_factory.mktemp("texts")
+    for path in sorted(Path(os.__file__).parent.glob("*.py"))[:100]:
+        head = path.read_text("utf-8", errors="replace")[:4000]
+        (folder / path.name).write_text(head, "utf-8")
+    return folder
 
 
 def run(*arguments: str | Path) -> Result:
@@ -22,9 +31,9 @@ def run(*arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+def audited(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("audit") / "out"
-    return folder, run(*AUDIT, "--out", folder, "--json")
+    return folder, run(*AUDIT, "--corpus", texts, "--out", folder, "--json")
 
 
 @pytest.mark.slow
@@ -76,9 +85,11 @@ def test_an_existing_audit_is_not_overwritten(audited: tuple[Path, Result]):
 
 
 @pytest.mark.slow
-def test_a_dictionary_of_another_width_is_refused(audited: tuple[Path, Result], tmp_path: Path):
+def test_a_dictionary_of_another_width_is_refused(
+    audited: tuple[Path, Result], texts: Path, tmp_path: Path
+):
     wrong = ["--dictionary", str(audited[0] / "dictionary"), "--site", "mlp_hidden.2"]
-    result = run(*AUDIT, *wrong, "--out", tmp_path / "new")
+    result = run(*AUDIT, "--corpus", texts, *wrong, "--out", tmp_path / "new")
     assert result.exit_code == 1
     assert "width" in result.stderr
     assert not (tmp_path / "new" / "audit.json").exists()
@@ -101,8 +112,8 @@ def test_cite_lists_what_the_audit_used(audited: tuple[Path, Result]):
     assert "gao2024" in {reference["key"] for reference in content["references"]}
 
 
-def test_too_few_tokens_for_a_claim_are_refused(tmp_path: Path):
-    result = run("audit", "--corpus", TEXTS, "--tokens", "500", "--out", tmp_path / "new")
+def test_too_few_tokens_for_a_claim_are_refused(texts: Path, tmp_path: Path):
+    result = run("audit", "--corpus", texts, "--tokens", "500", "--out", tmp_path / "new")
     assert result.exit_code == 1
     assert "tokens" in result.stderr
     assert not (tmp_path / "new" / "audit.json").exists()
