@@ -89,18 +89,19 @@ def _run(
     beyond = next_block(subject, site)
     sites = list({last, beyond or last})
     clean = downstream(downstream.activation, read=sites, until=last).activations
-    for samples, places in group.rounds:
+    for each in group.rounds:
+        samples, places = each.samples, each.places.to(subject.device)
         at = position[samples].to(subject.device)
         window = at[:, None] + torch.arange(horizon + 1, device=subject.device)
         inside = window < group.n_tokens
         window = window.clamp(max=group.n_tokens - 1)
-        here = (places[:, None].to(subject.device), window)
+        here = (places[:, None], window)
         inside &= mask[here]
         log_p = log_predictions(subject, clean[last][here])
         effects = torch.zeros(2, len(samples), len(edits))
         for number, edit in enumerate(edits[:, samples].to(downstream.activation)):
             activation = downstream.activation.clone()
-            activation[here[0][:, 0], at] += edit
+            activation[places, at] += edit
             edited = downstream(activation, read=sites, until=last).activations
             kl = kl_nats(log_p, log_predictions(subject, edited[last][here]))
             effects[0, :, number] = (kl * inside).sum(1).cpu()

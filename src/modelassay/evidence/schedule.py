@@ -11,14 +11,22 @@ _CROP_TOKENS = 16  # contexts are cut to a multiple of so many tokens (ours)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """Samples that run at once, at most one a context."""
+
+    samples: Int[Tensor, " sample"]
+    places: Int[Tensor, " sample"]
+    """Place of each sample's context in its group."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Contexts cut to one length, and rounds of samples in them, at most one a context."""
+    """Contexts cut to one length, and the rounds of samples in them."""
 
     contexts: Int[Tensor, " context"]
     n_tokens: int
     """The contexts are cut to this length."""
-    rounds: tuple[tuple[Int[Tensor, " sample"], Int[Tensor, " sample"]], ...]
-    """(samples, their contexts' places in `contexts`)."""
+    rounds: tuple[Round, ...]
 
 
 def grouped(
@@ -43,8 +51,8 @@ def grouped(
         starts = counts.cumsum(0) - counts
         by_count = counts.argsort(descending=True, stable=True)
         for batch in by_count.split(_BATCH_CONTEXTS):
-            rounds = []
+            rounds: list[Round] = []
             for turn in range(int(counts[batch].max())):
                 places = (counts[batch] > turn).nonzero()[:, 0]
-                rounds.append((samples[starts[batch[places]] + turn], places))
+                rounds.append(Round(samples=samples[starts[batch[places]] + turn], places=places))
             yield Group(contexts=contexts[batch], n_tokens=length, rounds=tuple(rounds))
