@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import modelassay as ma
+from modelassay.core.references import REFERENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -96,6 +97,24 @@ def test_no_path_of_one_machine_is_committed():
         hits = machine.findall(path.read_text("utf-8", errors="replace"))
         found += [f"{path.relative_to(ROOT)}: {hit}" for hit in hits]
     assert not found
+
+
+def cited_keys(tree: ast.Module) -> set[str]:
+    """Constants of every tuple that is given or assigned as `references`."""
+    values = [
+        n.value for n in ast.walk(tree) if isinstance(n, ast.keyword) and n.arg == "references"
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "references":
+            values.append(node.value)
+    tuples = [value for value in values if isinstance(value, ast.Tuple)]
+    return {e.value for value in tuples for e in value.elts if isinstance(e, ast.Constant)}
+
+
+def test_every_cited_key_has_a_reference():
+    cited = {key for path in SOURCES for key in cited_keys(ast.parse(path.read_text("utf-8")))}
+    assert len(cited) > 10
+    assert cited - set(REFERENCES) == set()
 
 
 def test_versions_agree():

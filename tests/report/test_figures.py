@@ -4,7 +4,14 @@ import re
 import pytest
 
 from modelassay.report.axes import Axis
-from modelassay.report.figures import HISTOGRAM_HEIGHT, HISTOGRAM_WIDTH, STRIP_WIDTH, bars, strip
+from modelassay.report.figures import (
+    HISTOGRAM_HEIGHT,
+    HISTOGRAM_WIDTH,
+    STRIP_WIDTH,
+    bars,
+    numbers_of,
+    strip,
+)
 from modelassay.report.parts import Estimate, Histogram, Metric
 
 KEYS = ("model", "dead")
@@ -56,16 +63,19 @@ def test_threshold_and_ticks_lie_where_they_belong() -> None:
 
 def test_a_strip_shows_what_was_measured() -> None:
     metric = Metric(
-        title="EV", unit="share", better="higher", definition="", null=math.nan,
+        title="EV", unit="share", better="higher", definition="",
         null_description="", n=10, axis=Axis(low=0.0, high=1.0),
         estimates=(
-            Estimate(value=0.5, low=0.25, high=math.nan),
+            Estimate(value=0.5, low=0.25, high=math.nan, null=0.0),
             None,
-            Estimate(value=math.nan, low=math.nan, high=math.nan),
+            Estimate(value=math.nan, low=math.nan, high=math.nan, null=0.0),
         ),
     )  # fmt: skip
     drawing = strip(metric, ("own", "random", "pca"))
     (dot,) = drawing.dots
     assert (dot.title, dot.audited, dot.x) == ("own", True, STRIP_WIDTH / 2)
     assert dot.low < dot.x == dot.high
-    assert drawing.null is None
+    assert numbers_of(metric.estimates[0]) == [0.5, 0.25, None, 0.0]
+    assert numbers_of(None) == [None] * 4
+    assert dot.null is not None
+    assert dot.null < dot.low

@@ -98,7 +98,7 @@ def test_every_anchor_of_the_navigation_exists_and_ids_are_unique(page: Reader) 
 
 def test_every_interval_of_the_reconstruction_is_printed(page: Reader, audit: Audit) -> None:
     text = re.sub(r"\s+", " ", "".join(page.text))
-    assert "0.900 [0.890, 0.910]" in text
+    assert "0.900 [0.890, 0.910] null 0" in text
     assert "higher is better · n = 1,000" in text
 
 

@@ -3,9 +3,11 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from modelassay.audit.result import Audit
+from modelassay.report.axes import tick_label
 from modelassay.report.build import build
 from modelassay.report.parts import Broken, Code, Histograms
 from modelassay.report.sections import (
@@ -93,9 +95,10 @@ def test_histograms_hold_every_measured_latent_once(audit: Audit) -> None:
         assert sum(map(sum, histogram.counts.values())) == measured
         assert f"n = {measured}" in histogram.note
     by_name = dict(zip([e.name for e in audit.latent_evidence], part.histograms, strict=True))
-    assert by_name["written"].threshold == 0.5
+    thresholds = {t.name: t.value for t in audit.thresholds}
+    assert by_name["written"].threshold == thresholds["written share"]
     assert by_name["read"].threshold == 0.0
-    assert by_name["null_twin_match"].threshold == 0.7
+    assert by_name["null_twin_match"].threshold == thresholds["match"]
     assert by_name["firing_rate"].threshold is None
     assert by_name["firing_rate"].null_counts == ()
 
@@ -107,11 +110,37 @@ def test_the_comparison_has_every_metric_of_every_decomposition(audit: Audit) ->
     first = part.metrics[0]
     assert part.columns == ("topk", "random", "pca", "frozen")
     assert len(part.metrics) == 5
+    assert {e.null for e in first.estimates if e is not None} == {0.0}
     assert [None if e is None else round(e.value, 3) for e in first.estimates] == [
         0.9, 0.35, None, 0.6,
     ]  # fmt: skip
     assert first.n == 1000
     assert first.axis.low < 0 < 0.91 < first.axis.high
+
+
+def test_losses_behind_the_shares_are_small_print(audit: Audit) -> None:
+    own = audit.reconstruction[0]
+    loss = replace(own.evidence[3], name="ce_spliced", title="Cross-entropy")
+    rows = (replace(own, evidence=(*own.evidence, loss)), *audit.reconstruction[1:])
+    changed = replace(audit, reconstruction=rows)
+    assert [m.title for m in reconstruction.losses(changed).metrics] == ["Cross-entropy"]
+    assert reconstruction.losses(changed).folded
+    assert len(reconstruction.comparison(changed).metrics) == 5
+
+
+def test_an_unknown_reference_does_not_hide_the_known_ones(audit: Audit) -> None:
+    first = replace(audit.latent_evidence[0], references=("nobody1900", "efron1979"))
+    text = methods.references(replace(audit, latent_evidence=(first,))).text
+    assert "@article{efron1979" in text
+    assert "% nobody1900: not known to this version" in text
+
+
+def test_the_dashed_line_is_the_median_null(audit: Audit) -> None:
+    ratios = sorted((audit.variance.null_fisher / audit.variance.null_euclidean).tolist())
+    middle = (ratios[63] + ratios[64]) / 2
+    assert variance.scatter(audit).ratio == pytest.approx(middle, rel=1e-5)
+    none = replace(audit.variance, null_fisher=torch.zeros(128))
+    assert math.isnan(variance.scatter(replace(audit, variance=none)).ratio)
 
 
 def test_the_scatter_says_what_it_leaves_out(audit: Audit) -> None:
@@ -125,14 +154,16 @@ def test_the_scatter_says_what_it_leaves_out(audit: Audit) -> None:
 
 def test_the_rule_follows_the_thresholds(audit: Audit) -> None:
     rows = {row[0]: row[2:] for row in methods.rule(audit).rows}
-    assert rows["written"] == ("the whole interval is above 0.5", "the whole interval is below 0.5")
-    assert rows["learned"] == ("the whole interval is below 0.7", "the whole interval is above 0.7")
+    values = {t.name: tick_label(t.value) for t in audit.thresholds}
+    assert rows["written"][0] == f"the whole interval is above {values['written share']}"
+    assert rows["written"][1] == f"the whole interval is below {values['written share']}"
+    assert rows["learned"][0] == f"the whole interval is below {values['match']}"
+    assert rows["stable"][0] == f"the whole interval is above {values['match']}"
     assert rows["read"][0] == "the whole interval is above 0 and q passes its threshold"
 
 
 def test_methods_name_every_threshold_reference_and_fact(audit: Audit) -> None:
     rows = {row[0]: row[1:] for row in methods.thresholds(audit).rows}
-    assert rows["match"][0] == "0.7"
     assert {t.name for t in audit.thresholds} == set(rows)
     assert "efron1979" in methods.references(audit).text
     assert isinstance(methods.references(audit), Code)

@@ -13,7 +13,7 @@ def test_the_summary_has_verdicts_baselines_and_intervals(audit: Audit) -> None:
     assert f"{audit.verdicts.count('model')} of 48 latents" in summary
     assert "model 10% · activations 40% · undetermined 50% · dead 0% (n = 96)" in summary
     assert "0.900 [0.890, 0.910]" in summary
-    assert "share ↑ (null 0, n = 1,000)" in summary
+    assert "share ↑ (n = 1,000)" in summary
     assert summary.endswith(f"{audit.provenance.created}\n")
 
 
@@ -23,6 +23,11 @@ def test_columns_of_the_table_line_up(audit: Audit) -> None:
     row = next(line for line in lines if "0.900 [0.890" in line)
     assert head.index("random") == row.index("0.350")
     assert head.index("frozen") == row.index("0.600")
+    assert lines[lines.index(row) + 1].split() == ["null", "0"] * 4
+
+
+def test_prose_about_a_figure_that_is_not_there_is_left_out(audit: Audit) -> None:
+    assert "dashed line" not in report(audit).text()
 
 
 def test_bars_are_always_full() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modelassay.core.errors import TooFewTokensError, UnknownNameError, ValueRangeError
 from modelassay.core.files import translate_os_errors
+from modelassay.core.progress import SILENT, Progress
 
 Split = Literal["fit", "heldout"]
 
@@ -189,6 +190,7 @@ def tokenize(
     context_tokens: int,
     prepend_bos: bool | None = None,
     min_tokens: int = 8,
+    progress: Progress = SILENT,
 ) -> TokenizedCorpus:
     """Cut every document into contexts of `context_tokens` tokens.
 
@@ -197,6 +199,7 @@ def tokenize(
         context_tokens: length of a context, the BOS token included.
         prepend_bos: begin every context with the BOS token; by default, if the tokenizer has one.
         min_tokens: a document's last context is dropped when it holds fewer real tokens.
+        progress: where to report.
 
     Raises:
         TooFewTokensError: if no context remains.
@@ -214,28 +217,30 @@ def tokenize(
             "Pass prepend_bos=False."
         )
     head = [bos] if with_bos else []
-    head_spans = [(-1, -1)] * len(head)
+    head_spans = torch.full((len(head), 2), -1)
     body = context_tokens - len(head)
     rows: list[list[int]] = []
-    spans: list[list[tuple[int, int]]] = []
+    spans: list[Tensor] = []
     owners: list[int] = []
-    for index, document in enumerate(corpus.documents):
-        # Text is text: a "<s>" written in a document must not become the BOS token.
-        encoded = tokenizer(
-            document.text,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]  # type: ignore[index]
-        for start in range(0, len(ids), body):
-            piece = ids[start : start + body]
-            if len(piece) + len(head) < min_tokens:
-                continue
-            rows.append(head + piece)
-            spans.append(head_spans + [tuple(o) for o in offsets[start : start + body]])
-            owners.append(index)
+    with progress.task("Tokenizing", total=len(corpus.documents), unit="documents") as task:
+        for index, document in enumerate(corpus.documents):
+            # Text is text: a "<s>" written in a document must not become the BOS token.
+            encoded = tokenizer(
+                document.text,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_offsets_mapping=True,
+                verbose=False,
+            )
+            ids, offsets = encoded["input_ids"], torch.tensor(encoded["offset_mapping"])  # type: ignore[index]
+            for start in range(0, len(ids), body):
+                piece = ids[start : start + body]
+                if len(piece) + len(head) < min_tokens:
+                    continue
+                rows.append(head + piece)
+                spans += [head_spans, offsets[start : start + body]]
+                owners.append(index)
+            task.advance(1)
     if not rows:
         raise TooFewTokensError(
             f"Tokenizing must leave at least one context of {min_tokens} tokens; got none from "
@@ -247,7 +252,7 @@ def tokenize(
     tokens = torch.zeros(len(rows), context_tokens, dtype=torch.int64)
     tokens[mask] = torch.tensor([t for row in rows for t in row])
     span_table = torch.full((len(rows), context_tokens, 2), -1, dtype=torch.int64)
-    span_table[mask] = torch.tensor([s for row in spans for s in row])
+    span_table[mask] = torch.cat(spans)
     measured = mask.clone()
     measured[:, : len(head)] = False
     return TokenizedCorpus(

@@ -37,7 +37,7 @@ from modelassay.core.files import (
     translate_os_errors,
     write_json,
 )
-from modelassay.core.progress import Progress
+from modelassay.core.progress import SILENT, Progress
 from modelassay.core.randomness import derived
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.formats.saelens import read_saelens
@@ -68,7 +68,7 @@ class AuditConfig:
     """What to fit where no dictionary is given."""
     corpus: Path | None = None
     """A text file, a folder of texts, or a `.jsonl` of token ids; None: the standard library."""
-    tokens: int = 500_000
+    tokens: int = 400_000
     """To harvest, both sides of the split together."""
     fit_tokens: int | None = None
     """Seen by each fit, repeats counted; None: the trainer's default."""
@@ -90,7 +90,7 @@ def run_audit(config: AuditConfig, progress: Progress) -> Audit:
     subject = load_subject(config.subject, device=config.device)
     site = subject.resolve(config.site or _middle(subject))
     given = None if config.dictionary is None else _load_dictionary(config.dictionary)
-    contexts = contexts_of(config, subject)
+    contexts = contexts_of(config, subject, progress)
     work = _prepare(config)
     activations = harvest(
         subject, contexts, site, directory=work / "harvest", seed=config.seed, progress=progress
@@ -123,7 +123,9 @@ def run_audit(config: AuditConfig, progress: Progress) -> Audit:
     return result
 
 
-def contexts_of(config: AuditConfig, subject: Subject) -> TokenizedCorpus:
+def contexts_of(
+    config: AuditConfig, subject: Subject, progress: Progress = SILENT
+) -> TokenizedCorpus:
     """The contexts to harvest: random ones, a fifth of the tokens from held-out documents.
 
     Raises:
@@ -140,7 +142,7 @@ def contexts_of(config: AuditConfig, subject: Subject) -> TokenizedCorpus:
         )
     else:
         length = min(CONTEXT_TOKENS, subject.context_tokens)
-        contexts = tokenize(corpus, subject.tokenizer, context_tokens=length)
+        contexts = tokenize(corpus, subject.tokenizer, context_tokens=length, progress=progress)
     sides = (("fit", 1 - HELDOUT_SHARE), ("heldout", HELDOUT_SHARE))
     chosen = [
         _pick(contexts, split, round(config.tokens * share), derived(config.seed, "take", split))

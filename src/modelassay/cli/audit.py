@@ -38,7 +38,7 @@ def audit(
     width: Latents = 1024,
     k: PerToken = 16,
     corpus: CorpusPath = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to harvest.", min=1)] = 500_000,
+    tokens: Annotated[int, typer.Option(help="Tokens to harvest.", min=1)] = 400_000,
     out: Annotated[
         Path, typer.Option(help="Folder for report.html, audit.json and audit.safetensors.")
     ] = Path("out/audit"),

@@ -164,6 +164,15 @@ _ALL = (
         kind="article",
         url="https://doi.org/10.1080/14786440109462720",
     ),
+    Reference(
+        key="buhlmann1970",
+        authors="Bühlmann, Hans and Straub, Erwin",
+        title="Glaubwürdigkeit für Schadensätze",
+        year=1970,
+        kind="article",
+        # The paper is not on line; this describes its estimators.
+        url="https://rdocumentation.org/packages/actuar/versions/1.2-2/topics/cm",
+    ),
 )
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}

@@ -28,7 +28,11 @@ _PLAN: tuple[tuple[str, str, tuple[Maker, ...]], ...] = (
             verdicts.baselines,
         ),
     ),
-    ("reconstruction", "Reconstruction", (reconstruction.how_to_read, reconstruction.comparison)),
+    (
+        "reconstruction",
+        "Reconstruction",
+        (reconstruction.how_to_read, reconstruction.comparison, reconstruction.losses),
+    ),
     ("variance", "Variance", (variance.how_to_read, variance.scatter)),
     ("evidence", "Evidence", (evidence.answers, evidence.distributions)),
     ("latents", "Latents", (latents.catalogue,)),

@@ -1,10 +1,11 @@
 """Geometry of the figures that need no script: what lies where, in the units of the drawing."""
 
+import math
 from dataclasses import dataclass
 from itertools import accumulate
 
 from modelassay.report.axes import Axis, tick_label
-from modelassay.report.parts import Histogram, Metric
+from modelassay.report.parts import Estimate, Histogram, Metric
 
 STRIP_WIDTH = 200.0
 STRIP_ROW = 11.0
@@ -19,6 +20,7 @@ class Dot:
     x: float
     low: float
     high: float
+    null: float | None
     y: float
     audited: bool
     title: str
@@ -30,23 +32,30 @@ class Strip:
 
     height: float
     dots: tuple[Dot, ...]
-    null: float | None
 
 
 def strip(metric: Metric, columns: tuple[str, ...]) -> Strip:
     """The small picture beside a row of numbers."""
     dots: list[Dot] = []
     for index, (name, estimate) in enumerate(zip(columns, metric.estimates, strict=True)):
-        if estimate is None or estimate.value != estimate.value:
+        if estimate is None or math.isnan(estimate.value):
             continue
         x = _x(metric.axis, estimate.value)
         # An interval that was not measured is drawn with no length.
-        low = _x(metric.axis, estimate.low) if estimate.low == estimate.low else x
-        high = _x(metric.axis, estimate.high) if estimate.high == estimate.high else x
+        low = x if math.isnan(estimate.low) else _x(metric.axis, estimate.low)
+        high = x if math.isnan(estimate.high) else _x(metric.axis, estimate.high)
         y = STRIP_ROW * (index + 0.7)
-        dots.append(Dot(x=x, low=low, high=high, y=y, audited=index == 0, title=name))
-    null = _x(metric.axis, metric.null) if metric.null == metric.null else None
-    return Strip(height=STRIP_ROW * (len(columns) + 0.4), dots=tuple(dots), null=null)
+        null = None if math.isnan(estimate.null) else _x(metric.axis, estimate.null)
+        dots.append(Dot(x=x, low=low, high=high, null=null, y=y, audited=index == 0, title=name))
+    return Strip(height=STRIP_ROW * (len(columns) + 0.4), dots=tuple(dots))
+
+
+def numbers_of(estimate: Estimate | None) -> list[float | None]:
+    """Value, low, high and null, unrounded, for those who compute with them."""
+    if estimate is None:
+        return [None] * 4
+    numbers = (estimate.value, estimate.low, estimate.high, estimate.null)
+    return [None if math.isnan(number) else number for number in numbers]
 
 
 def _x(axis: Axis, value: float) -> float:

@@ -62,11 +62,12 @@ class Shares:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A value with its 95 % interval; NaN where it was not measured."""
+    """A value with its 95 % interval and its null; NaN where it was not measured."""
 
     value: float
     low: float
     high: float
+    null: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +78,6 @@ class Metric:
     unit: str
     better: Better
     definition: str
-    null: float
     null_description: str
     n: int
     estimates: tuple[Estimate | None, ...]
@@ -94,6 +94,8 @@ class Comparison:
     """Names of the decompositions, the audited one first."""
     metrics: tuple[Metric, ...]
     caption: str
+    folded: bool = False
+    """Small print: shown only to those who ask."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +120,8 @@ class Scatter:
     y: Float[np.ndarray, " latent"]
     """Coloured by the latents' classes, which the catalogue knows."""
     nulls: tuple[Series, ...]
+    ratio: float
+    """y / x of the typical null direction, drawn as a line; NaN if there is none."""
     caption: str
 
 

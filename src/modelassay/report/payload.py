@@ -32,6 +32,7 @@ def scatter_payload(scatter: Scatter, pack: Pack) -> dict[str, Any]:
     return {
         "xTitle": scatter.x_title,
         "yTitle": scatter.y_title,
+        "ratio": None if math.isnan(scatter.ratio) else scatter.ratio,
         "x": pack.exact(scatter.x),
         "y": pack.exact(scatter.y),
         "nulls": [

@@ -1,7 +1,7 @@
 """Page -> a summary for a terminal."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelassay.report.axes import number, percent
@@ -18,7 +18,8 @@ def render(page: Page) -> str:
     blocks = [f"{page.title} · {page.subtitle}"]
     for section in page.sections:
         drawn = [_DRAW[type(part)](part) for part in section.parts if type(part) in _DRAW]
-        if drawn:
+        # Prose alone would speak of a figure that is not here.
+        if any(type(part) in _DRAW and type(part) is not Paragraph for part in section.parts):
             blocks.append(f"{section.title.upper()}\n" + "\n\n".join(drawn))
     blocks.append(page.footer)
     return "\n\n".join(blocks) + "\n"
@@ -52,26 +53,36 @@ def _stacked(shares: list[float]) -> str:
 
 
 def _comparison(part: Comparison) -> str:
-    width = max(23, *(len(name) + 2 for name in part.columns))
-    lines = ["  " + "".join(f"{name:<{width}}" for name in part.columns).rstrip()]
-    for metric in part.metrics:
-        lines.append(_metric_title(metric))
-        lines.append("  " + "".join(f"{_interval(e):<{width}}" for e in metric.estimates).rstrip())
+    if part.folded:
+        return f"{part.title}: in the HTML report."
+    intervals = [[_interval(e) for e in metric.estimates] for metric in part.metrics]
+    nulls = [[_null(e) for e in metric.estimates] for metric in part.metrics]
+    columns = zip(part.columns, *intervals, *nulls, strict=True)
+    widths = [max(map(len, column)) + 2 for column in columns]
+    lines = [_row(part.columns, widths)]
+    for metric, interval, null in zip(part.metrics, intervals, nulls, strict=True):
+        lines += [_metric_title(metric), _row(interval, widths), _row(null, widths)]
     return "\n".join(lines)
+
+
+def _row(cells: Sequence[str], widths: list[int]) -> str:
+    padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+    return "  " + "".join(padded).rstrip()
 
 
 def _metric_title(metric: Metric) -> str:
     unit = f", {metric.unit}" if metric.unit else ""
-    return (
-        f"{metric.title}{unit}{_ARROWS[metric.better]} "
-        f"(null {number(metric.null)}, n = {metric.n:,})"
-    )
+    return f"{metric.title}{unit}{_ARROWS[metric.better]} (n = {metric.n:,})"
 
 
 def _interval(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def _null(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"null {number(estimate.null)}"
 
 
 def _broken(part: Broken) -> str:

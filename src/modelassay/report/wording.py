@@ -7,14 +7,14 @@ VERDICT_CLASSES = (
         key="model",
         title="of the model",
         meaning="Computed by the network rather than given by the nearby tokens, read by later "
-        "layers more than matched directions, absent from untrained twins, and found again with "
-        "another seed.",
+        "layers more than matched directions, absent from null twins, and found again with another "
+        "seed.",
     ),
     ShareClass(
         key="activations",
         title="of the activations only",
         meaning="Visible in the activations, but the network reacts less to it than to a matched "
-        "direction, or the tokens and an untrained network already give it.",
+        "direction, or the tokens and a null twin of it already give it.",
     ),
     ShareClass(
         key="undetermined",
@@ -36,10 +36,10 @@ QUESTIONS = (
         title="Written",
         asks="Does the network compute it, or do the nearby tokens already give it?",
         says={
-            "yes": "Most of its variance cannot be predicted from the current token, the tokens "
-            "just before it and the position: the network computed it.",
-            "no": "The current token, the tokens just before it and the position predict most of "
-            "its variance: it is largely given, not computed.",
+            "yes": "The current token, the tokens just before it and the position leave more "
+            "of its variance open than a mere lookup would: the network computed it.",
+            "no": "The current token, the tokens just before it and the position predict it as "
+            "well as they would a mere lookup: it is given, not computed.",
             "unclear": "How much of its variance the nearby tokens give cannot be told: the "
             "interval reaches both sides of the threshold.",
         },
@@ -62,14 +62,14 @@ QUESTIONS = (
     Question(
         key="learned",
         title="Learned",
-        asks="Is it absent from networks with the same shape but no training?",
+        asks="Is it absent from null twins: this network untrained, or with permuted weights?",
         says={
-            "yes": "No latent of an untrained twin of the network follows it closely on the same "
-            "tokens: training put it there.",
-            "no": "An untrained twin of the network has nearly the same latent on the same "
-            "tokens: training is not what put it there.",
-            "unclear": "Whether an untrained twin has it cannot be told: the interval reaches "
-            "both sides of the threshold.",
+            "yes": "No latent of a null twin follows it closely on the same tokens: training "
+            "put it there.",
+            "no": "A null twin has nearly the same latent on the same tokens: it takes no training "
+            "to have it.",
+            "unclear": "Whether a null twin has it cannot be told: the interval reaches both sides "
+            "of the threshold.",
         },
         evidence=("null_twin_match",),
     ),

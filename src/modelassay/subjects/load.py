@@ -1,6 +1,8 @@
 """`load_subject`: a verified subject from an id, a folder or a module."""
 
 import itertools
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging
 
 from modelassay.core.errors import (
     CorruptFileError,
-    StorageError,
+    NonFiniteError,
     UnknownNameError,
     UnsupportedModelError,
 )
-from modelassay.subjects.hooks import Flags
+from modelassay.subjects.hooks import Flags, first_tensor
 from modelassay.subjects.structure import is_language_model, refusal, resolve_structure
 from modelassay.subjects.subject import Subject
 from modelassay.subjects.verify import sample_tokens, verify
@@ -61,6 +64,8 @@ def load_subject(
     if not local and _looks_like_a_path(source):
         raise UnknownNameError("Model folder", str(source), _known_models(folder.parent))
     origin = str(folder) if local else str(source)
+    if local and not (folder / "config.json").is_file():
+        raise UnknownNameError("Model folder", f"{source} (no config.json)", _known_models(folder))
     module = _load_weights(origin, local, dtype, revision)
     if tokenizer is None:
         tokenizer = _load_tokenizer(origin, local, revision)
@@ -104,23 +109,31 @@ def verified_subject(
 
 def _try(module: nn.Module, tokens: Tensor) -> None:
     try:
-        module(tokens)
+        logits = first_tensor(module(tokens))
     except (ValueError, RuntimeError, TypeError) as error:
         raise refusal(
             module, f"A language model must run on token ids [batch token]; got: {error}."
         ) from error
+    if logits is not None and not bool(logits.isfinite().all()):
+        raise NonFiniteError(
+            "A model's logits must be finite; got NaN or Inf on random tokens. "
+            "Check the weights, and that their dtype can hold them."
+        )
 
 
 def _load_weights(origin: str, local: bool, dtype: torch.dtype, revision: str | None) -> nn.Module:
     options: dict[str, Any] = {"local_files_only": True} if local else {"revision": revision}
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            origin,
-            dtype=dtype,
-            attn_implementation="eager",
-            output_loading_info=True,
-            **options,
-        )
+        # A download shows its progress; reading a folder has nothing to show.
+        with _without_progress() if local else nullcontext():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                origin,
+                dtype=dtype,
+                attn_implementation="eager",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
     except SafetensorError as error:
         raise CorruptFileError(
             f"Weights must be whole safetensors files; got damage in {origin!r} ({error}). "
@@ -131,17 +144,28 @@ def _load_weights(origin: str, local: bool, dtype: torch.dtype, revision: str | 
     except ValueError as error:
         raise UnsupportedModelError(
             f"A model must be a causal language model that transformers knows; got {origin!r} "
-            f"({error}). Build it yourself and pass the module."
+            f"({str(error).splitlines()[0]}). Build it yourself and pass the module."
         ) from error
     module, info = loaded
     # transformers fills gaps with random weights and only warns.
-    absent = [*info["missing_keys"], *info["mismatched_keys"]]
+    absent = [*sorted(info["missing_keys"]), *(key for key, *_ in info["mismatched_keys"])]
     if absent:
         raise CorruptFileError(
             f"Weights must hold every parameter of the configuration; got {origin!r}, where "
             f"{len(absent)} are missing or mis-shaped, such as {absent[0]!r}. Fetch it again."
         )
     return module
+
+
+@contextmanager
+def _without_progress() -> Generator[None, None, None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _load_tokenizer(origin: str, local: bool, revision: str | None) -> Any | None:
@@ -176,9 +200,9 @@ def _known_models(*folders: Path) -> list[str]:
 
 def _not_loadable(origin: str, local: bool, error: OSError) -> Exception:
     if local:
-        return StorageError(
-            f"A model folder must hold config.json and the weights; got {origin!r} ({error}). "
-            "Save the model with save_pretrained."
+        return CorruptFileError(
+            f"A model folder must hold a readable configuration and weights; got {origin!r} "
+            f"({str(error).splitlines()[0]}). Fetch the model again."
         )
     unknown = UnknownNameError("Model", origin, _known_models(Path.cwd()))
     unknown.message += (

@@ -87,7 +87,7 @@ function conceptsOf(data, latent) {
   for (let rank = 0; rank < concepts.ranks; rank++) {
     const at = latent * concepts.ranks + rank;
     const index = concepts.indices[at];
-    if (index < 0 || !(concepts.f1[at] >= 0)) continue;
+    if (index < 0 || !(concepts.f1[at] > 0)) continue;
     found.push({
       name: concepts.names[index], description: concepts.descriptions[index],
       f1: concepts.f1[at], low: concepts.low[at], high: concepts.high[at], null: concepts.null[latent],

@@ -68,6 +68,9 @@ function pieceBox(text) {
   return h("span", { class: "piece-box" }, tokenText(text.replace(/ /g, "·"), false));
 }
 
+// Prose in which `backticks` mark code.
+const withCode = (text) => text.split("`").map((piece, index) => (index % 2 ? h("code", {}, piece) : piece));
+
 // Tooltips, for everything that carries data-tip.
 const tip = document.getElementById("tip");
 
@@ -126,7 +129,9 @@ function strip(axis, { value, low, high, nil, threshold, answer }, labelled) {
   if (labelled && known(threshold)) parts.push(line("threshold", x(threshold), x(threshold), y - 11, y + 8));
   if (known(value)) {
     if (known(low) && known(high)) parts.push(line("interval", x(low), x(high), y, y));
-    parts.push(s("circle", { cx: x(value), cy: y, r: labelled ? 4.2 : 3 }));
+    // Beyond the axis the dot is hollow: the value lies further out.
+    const beyond = value < axis.low || value > axis.high;
+    parts.push(s("circle", { class: beyond ? "beyond" : null, cx: x(value), cy: y, r: labelled ? 4.2 : 3 }));
   }
   if (labelled) {
     for (const tick of axis.ticks) {

@@ -17,11 +17,14 @@ function save(name, rows) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
+const textOf = (cell) => cell.textContent.trim().replace(/\s+/g, " ").replace(/−/g, "-");
+
+// A cell that shows several numbers rounded may carry them whole, as data-cells.
 function rowsOf(table) {
   return [...table.rows].map((row) =>
     [...row.cells]
       .filter((cell) => !("csvSkip" in cell.dataset))
-      .map((cell) => cell.textContent.trim().replace(/\s+/g, " ").replace(/−/g, "-")));
+      .flatMap((cell) => (cell.dataset.cells ? JSON.parse(cell.dataset.cells) : [textOf(cell)])));
 }
 
 function startDownloads() {

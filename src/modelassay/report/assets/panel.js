@@ -153,7 +153,7 @@ function conceptsBlock(data, latent) {
   return [title, ...found.map((concept) => {
     const above = concept.low > concept.null;
     return h("div", { class: "concept" },
-      h("div", {}, concept.name, h("small", {}, concept.description)),
+      h("div", {}, concept.name, h("small", {}, withCode(concept.description))),
       strip(axis, { value: concept.f1, low: concept.low, high: concept.high, nil: concept.null, answer: above ? null : "unclear" }, true),
       h("div", {}, h("b", {}, shown(concept.f1, 2)), h("small", {}, `[${shown(concept.low, 2)}, ${shown(concept.high, 2)}]`), h("small", {}, above ? `above null ${shown(concept.null, 2)}` : `not above null ${shown(concept.null, 2)}`)));
   })];

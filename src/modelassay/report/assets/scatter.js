@@ -42,6 +42,7 @@ function startScatter(data, pack, openLatent, selection) {
     const y = (v) => height - margin.bottom - ((Math.log10(v) - yRange[0]) / (yRange[1] - yRange[0])) * (height - margin.top - margin.bottom);
     drawGrid(context, { width, height, margin, xRange, yRange, x, y, color, titles: points });
 
+    if (points.ratio) drawRatio(context, points.ratio, { width, height, margin, xRange, x, y, color });
     const size = width < 600 ? 1.8 : 2.6;
     screen = [];
     context.globalAlpha = 0.8;
@@ -134,6 +135,21 @@ function startScatter(data, pack, openLatent, selection) {
   new ResizeObserver(draw).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   return draw;
+}
+
+// Where y / x is that of the typical null direction.
+function drawRatio(context, ratio, { width, height, margin, xRange, x, y, color }) {
+  context.save();
+  context.beginPath();
+  context.rect(margin.left, margin.top, width - margin.left - margin.right, height - margin.top - margin.bottom);
+  context.clip();
+  context.strokeStyle = color("null");
+  context.lineWidth = 1.2;
+  context.setLineDash([5, 5]);
+  context.beginPath();
+  for (const power of xRange) context.lineTo(x(10 ** power), y(10 ** power * ratio));
+  context.stroke();
+  context.restore();
 }
 
 function drawNull(context, key, x, y, size) {

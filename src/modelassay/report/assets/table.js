@@ -148,7 +148,7 @@ function columnsOf(data) {
       key: "concept", title: "Concept (F1)", descending: true, wide: true, value: (latent) => data.conceptsOf(latent)[0]?.f1,
       cell: (latent) => {
         const best = data.conceptsOf(latent)[0];
-        return h("td", { class: "wide concept-cell" }, best ? [best.name, " ", h("small", { style: { display: "inline" } }, best.f1.toFixed(2))] : h("span", { class: "glyph" }, "–"));
+        return h("td", { class: "wide concept-cell" }, best ? h("span", { class: best.low > best.null ? null : "faint", "data-tip": `F1 ${shown(best.f1, 2)} [${shown(best.low, 2)}, ${shown(best.high, 2)}], null ${shown(best.null, 2)}` }, best.name, " ", h("small", { style: { display: "inline" } }, best.f1.toFixed(2))) : h("span", { class: "glyph" }, "–"));
       },
     });
   }

@@ -1,7 +1,7 @@
 """Definitions, thresholds, limits, references and provenance."""
 
 from modelassay.audit.result import Audit
-from modelassay.core.references import bibliography
+from modelassay.core.references import REFERENCES, bibliography
 from modelassay.evidence.evidence import Evidence
 from modelassay.report.axes import tick_label
 from modelassay.report.parts import Code, Definition, Definitions, Table
@@ -22,13 +22,15 @@ def how_to_read(audit: Audit) -> Definitions:
             *verdicts,
             Definition(
                 term="Held-out",
-                text="Documents were split before anything was fitted. Every number here was "
-                "measured on documents that neither the dictionary nor a threshold has seen.",
+                text="Documents were split before anything was fitted, and every number here was "
+                "measured on documents that nothing fitted here has seen. A dictionary that was "
+                "fitted elsewhere may have seen them.",
             ),
             Definition(
                 term="Interval",
                 text="95 % bootstrap interval over documents, not over tokens, because the tokens "
-                "of one document are not independent.",
+                "of one document are not independent. Where it is over something else, the "
+                "definition below says so.",
             ),
             Definition(
                 term="Null",
@@ -149,7 +151,9 @@ def references(audit: Audit) -> Code:
     """BibTeX of everything that was used."""
     rows = (e for row in audit.reconstruction for e in row.evidence)
     keys = {key for e in (*audit.latent_evidence, *rows) for key in e.references}
-    return Code(title="References (BibTeX)", text=bibliography(keys | {"chughtai2025"}))
+    known = (keys | {"chughtai2025"}) & set(REFERENCES)
+    unknown = "".join(f"\n\n% {key}: not known to this version" for key in sorted(keys - known))
+    return Code(title="References (BibTeX)", text=bibliography(known) + unknown)
 
 
 def provenance(audit: Audit) -> Table:

@@ -1,5 +1,10 @@
 """What is large in the activations against what the output can see."""
 
+import math
+
+import numpy as np
+from jaxtyping import Float
+
 from modelassay.audit.result import Audit
 from modelassay.report.parts import Paragraph, Scatter, Series
 from modelassay.report.sections.verdicts import data_of
@@ -11,8 +16,9 @@ def how_to_read(audit: Audit) -> Paragraph:
     """What the two axes mean."""
     return Paragraph(
         text="To the right lies what is large in the activations; upwards lies what the output "
-        "can see, in nats. A latent far below the grey cloud takes up variance that the rest of "
-        f"the network past {audit.site} hardly notices.",
+        "can see, in nats. On the dashed line a latent is as visible, for its variance, as the "
+        "typical null direction; far below it, a latent takes up variance that the rest of the "
+        f"network past {audit.site} hardly notices.",
     )
 
 
@@ -47,8 +53,16 @@ def scatter(audit: Audit) -> Scatter:
         x=euclidean,
         y=fisher,
         nulls=tuple(nulls),
+        ratio=_typical_ratio(null_euclidean, null_fisher),
         caption=f"{drawn:,} latents, coloured by verdict, above {counted} as nulls.{left_out} "
-        "Both axes are logarithmic. Euclidean: variance of the latent times its direction's "
-        "squared norm. Fisher: the second-order KL divergence at the output that this variance "
-        f"causes. {data_of(audit)}",
+        "Dashed: the nulls' median ratio. Both axes are logarithmic. Euclidean: variance of the "
+        "latent times its direction's squared norm. Fisher: the second-order KL divergence at the "
+        f"output that this variance causes. {data_of(audit)}",
     )
+
+
+def _typical_ratio(
+    euclidean: Float[np.ndarray, " direction"], fisher: Float[np.ndarray, " direction"]
+) -> float:
+    measured = (euclidean > 0) & (fisher > 0)
+    return float(np.median(fisher[measured] / euclidean[measured])) if measured.any() else math.nan

@@ -37,13 +37,13 @@ def summary(audit: Audit) -> Paragraph:
         title="What this says.",
         text=f"{audit.dictionary} splits the activations at {audit.site} of {audit.subject} "
         f"({audit.d_model:,} dimensions) into {audit.width:,} latents. Each latent was put before "
-        "four questions, on documents that it was not fitted on: is it written (computed, rather "
+        "four questions, on held-out documents: is it written (computed, rather "
         "than given by the nearby tokens), is it read (does the rest of the network react to it "
-        "more than to matched directions), is it learned (absent from untrained networks of the "
-        "same shape), is it stable (found again from another seed)? Only a latent with four "
-        "clear yeses is called a feature of the model. A latent that explains the activations "
-        "well, and looks meaningful, may still fail: then it is structure of the data that the "
-        "network does not use as a unit.",
+        "more than to matched directions), is it learned (absent from twins of the network that "
+        "are untrained or have permuted weights), is it stable (found again from another seed)? "
+        "Only a latent with four clear yeses is called a feature of the model. A latent that "
+        "explains the activations well, and looks meaningful, may still fail: then it is "
+        "structure of the data that the network does not use as a unit.",
     )
 
 
@@ -67,8 +67,8 @@ def what_would_change_it(audit: Audit) -> Paragraph:
         text = (
             f"Of the {total:,} undetermined latents, {counts['unclear']:,} have no answer against "
             "them, only unclear ones: more held-out text, or more interventions per latent, can "
-            f"settle these. The other {counts['no']:,} have a definite no and something that "
-            "speaks for them; more text will not make them features of the model."
+            f"settle these. The other {counts['no']:,} have a definite no in at least one "
+            "question: more text will not make them features of the model."
         )
         if alone:
             question, count = alone.most_common(1)[0]
@@ -94,8 +94,7 @@ def baselines(audit: Audit) -> Shares:
         classes=VERDICT_CLASSES,
         bars=(own, *others),
         caption=f"Baselines under the same rule, each on a random sample of {each}. "
-        f"{_margin(audit)} "
-        f"{data_of(audit)}",
+        f"{_margin(audit)} {data_of(audit)}",
     )
 
 
