@@ -143,7 +143,10 @@ def contexts_of(
     else:
         length = min(CONTEXT_TOKENS, subject.context_tokens)
         contexts = tokenize(corpus, subject.tokenizer, context_tokens=length, progress=progress)
-    sides = (("fit", 1 - HELDOUT_SHARE), ("heldout", HELDOUT_SHARE))
+    sides: tuple[tuple[Split, float], ...] = (
+        ("fit", 1 - HELDOUT_SHARE),
+        ("heldout", HELDOUT_SHARE),
+    )
     chosen = [
         _pick(contexts, split, round(config.tokens * share), derived(config.seed, "take", split))
         for split, share in sides
