@@ -1,0 +1,1 @@
+"""The bundled language model: its tokenizer, training, baseline and checksums."""

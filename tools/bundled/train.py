@@ -85,6 +85,7 @@ def schedule(progress: float, step: int) -> float:
 
 
 def train(minutes: float, seed: int) -> None:
+    """Train for so many minutes, writing checkpoints and the log as it goes."""
     torch.manual_seed(seed)  # noqa: TID251 - a script's own process
     generator = torch.Generator().manual_seed(seed)
     corpus = stdlib_corpus(with_tests=True)
