@@ -1,5 +1,7 @@
 """The audit itself: from a subject, a decomposition and a harvest to passports."""
 
+from dataclasses import asdict
+
 import torch
 from torch import Tensor
 
@@ -114,7 +116,7 @@ def audit(
         details=details_of(bench, dictionary, measured.codes),
         vocabulary=tuple(subject.token_strings(range(subject.vocab_size))),
         thresholds=THRESHOLDS,
-        provenance=_provenance(subject, dictionary, harvest, seed),
+        provenance=_provenance(bench, dictionary, harvest),
     )
 
 
@@ -197,24 +199,23 @@ def _baseline_shares(bench: Bench, rivals: Rivals) -> dict[str, dict[str, float]
     return shares
 
 
-def _provenance(
-    subject: Subject, dictionary: Decomposition, harvest: Harvest, seed: int
-) -> Provenance:
-    contexts = harvest.contexts
+def _provenance(bench: Bench, dictionary: Decomposition, harvest: Harvest) -> Provenance:
+    subject, contexts = bench.subject, harvest.contexts
     return Provenance.collect(
-        seed=seed,
+        seed=bench.seed,
         device=str(subject.device),
         subject=subject.name,
         subject_weights=subject.fingerprint(),
         corpus=contexts.corpus.source,
         corpus_fingerprint=contexts.fingerprint(),
         documents=len(contexts.document.unique()),
-        heldout_documents=len(contexts.select("heldout").document.unique()),
+        heldout_documents=len(bench.heldout.contexts.document.unique()),
         context_tokens=contexts.tokens.shape[1],
-        fit_tokens=contexts.select("fit").n_tokens,
-        heldout_tokens=contexts.select("heldout").n_tokens,
+        fit_tokens=bench.fit.n_tokens,
+        heldout_tokens=bench.heldout.n_tokens,
         dictionary=dictionary.name,
         dictionary_weights=hash_tensors(
             {"directions": dictionary.directions, "bias": dictionary.bias}
         ),
+        **asdict(bench.settings),
     )

@@ -58,7 +58,7 @@ def audit(
     from modelassay.audit.run import AuditConfig, run_audit
     from modelassay.cli.recipes import recipe_of
     from modelassay.core.files import jsonable
-    from modelassay.core.progress import default_progress
+    from modelassay.core.progress import BarProgress
     from modelassay.report.report import report
 
     config = AuditConfig(
@@ -74,7 +74,7 @@ def audit(
         resume=resume,
         force=force,
     )
-    result = run_audit(config, default_progress())
+    result = run_audit(config, BarProgress())
     report(result).write(out / "report.html", force=True)  # run_audit has claimed the folder
     summary = jsonable(result.summary())
     say(_headline(summary, out / "report.html"), summary, as_json=as_json)
