@@ -4,9 +4,8 @@ A latent that the current token, the two before it and the position predict is a
 any network, trained or not, can hold it. The rest of its variance had to be computed.
 """
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from scipy import sparse
 from torch import Tensor
 
@@ -54,12 +53,9 @@ def written(
     document = document_of_row(harvest_heldout)
     tables = LookupTables.build(_histories(harvest_fit), _histories(harvest_heldout))
     fit, heldout = codes_fit.to_scipy().tocsc(), codes_heldout.to_scipy().tocsc()
-    errors = _squared_errors(tables, fit, heldout, document)
-    squares = sum_by_document(heldout.multiply(heldout), document)
-    sums, n_tokens = sum_by_document(heldout, document), tokens_by_document(document)
-    columns = (errors, squares, sums, n_tokens)
-    interval = document_interval(columns, _unpredicted, generator)
-    value = _unpredicted(*(table.sum(0, keepdim=True) for table in columns))[0].float()
+    sums = _sums(tables, fit, heldout, document)
+    interval = document_interval(sums, _unpredicted, generator)
+    value = _unpredicted(*(table.sum(0, keepdim=True) for table in sums))[0].float()
     firings = firings_by_document(codes_heldout, document)
     thin = too_thin(firings) | (codes_fit.firing_counts().cpu() < MIN_FIRINGS)
     null = _null(tables, fit, heldout, document, thin, generator)
@@ -91,19 +87,22 @@ def _histories(harvest: Harvest) -> Int[Tensor, "token 4"]:
     return torch.stack([position, *(tokens[context, position + 2 - k] for k in range(3))], dim=1)
 
 
-def _squared_errors(
+def _sums(
     tables: LookupTables,
     fit: sparse.csc_matrix,
     heldout: sparse.csc_matrix,
     document: Int[Tensor, " token"],
-) -> Float[Tensor, "document latent"]:
-    return torch.cat(
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per document: squared errors, squares and sums of every latent, and the number of tokens."""
+    errors = torch.cat(
         [
             sum_by_document(torch.from_numpy(error).square_(), document)
             for error in tables.errors(fit, heldout)
         ],
         dim=1,
     )
+    squares = sum_by_document(heldout.multiply(heldout), document)
+    return errors, squares, sum_by_document(heldout, document), tokens_by_document(document)
 
 
 def _unpredicted(errors: Tensor, squares: Tensor, sums: Tensor, n_tokens: Tensor) -> Tensor:
@@ -124,8 +123,5 @@ def _null(
         return float("nan")
     order = torch.randperm(fit.shape[0], generator=generator).numpy()
     shuffled, kept = fit[:, chosen.numpy()].tocsr()[order].tocsc(), heldout[:, chosen.numpy()]
-    errors = _squared_errors(tables, shuffled, kept, document).sum(0)
-    values = torch.from_numpy(
-        np.asarray(kept.multiply(kept).sum(0) - np.square(kept.sum(0)) / kept.shape[0])
-    )
-    return float((errors / values.view(-1)).median())
+    sums = _sums(tables, shuffled, kept, document)
+    return float(_unpredicted(*(table.sum(0, keepdim=True) for table in sums)).median())
