@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from modelassay.audit.parts import VERDICTS
 from modelassay.audit.result import Audit
 from modelassay.report.axes import number
 from modelassay.report.report import report
@@ -138,6 +139,7 @@ def test_a_click_opens_a_latent_and_the_panel_says_what_the_audit_says(
     browser: Any, page: Path, audit: Audit
 ) -> None:
     browser.open(page)
+    browser.run("document.querySelector('#latents th[data-key=latent] button').click()")
     browser.click("#latents-body tr[data-latent='6'] td:nth-child(3)")
     browser.wait("!document.getElementById('panel').hidden")
     text = browser.run(PANEL_TEXT)
@@ -183,11 +185,25 @@ def test_examples_show_tokens_glyphs_and_activations(
             assert float(tip) == pytest.approx(value, rel=0.011)
 
 
+def in_table_order(audit: Audit) -> list[int]:
+    """Latents as the table opens: what is of the model first."""
+    return sorted(range(audit.width), key=lambda i: VERDICTS.index(audit.verdicts[i]))
+
+
+def test_the_table_opens_with_what_is_of_the_model(
+    browser: Any, page: Path, audit: Audit
+) -> None:
+    browser.open(page)
+    rows = browser.run(ROWS)
+    assert rows == in_table_order(audit)[: len(rows)]
+
+
 def test_deep_links_keys_neighbours_and_closing(browser: Any, page: Path, audit: Audit) -> None:
     browser.open(page, "#latent=20")
     title = "document.getElementById('panel-title')?.textContent"
     assert browser.run(title).startswith("Latent 20")
-    for key, latent in (("ArrowRight", 21), ("ArrowLeft", 20), ("j", 21), ("k", 20)):
+    after = in_table_order(audit)[in_table_order(audit).index(20) + 1]
+    for key, latent in (("ArrowRight", after), ("ArrowLeft", 20), ("j", after), ("k", 20)):
         browser.press(key)
         assert browser.run(title).startswith(f"Latent {latent}")
     neighbour = int(audit.details.neighbours[20, 0])

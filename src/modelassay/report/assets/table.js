@@ -3,7 +3,7 @@
 function startTable(data, openLatent, selection) {
   const search = document.getElementById("search");
   const body = document.getElementById("latents-body");
-  const state = { order: [], sort: "latent", descending: false, page: 0, size: 25, verdict: null };
+  const state = { order: [], sort: "verdict", descending: false, page: 0, size: 25, verdict: null };
   const columns = columnsOf(data);
   const haystack = haystackOf(data);
 
