@@ -8,7 +8,7 @@ from torch import Tensor
 
 from modelassay.activations.corpus import TokenizedCorpus
 from modelassay.activations.harvest import Harvest
-from modelassay.core.errors import TooFewTokensError, ValueRangeError
+from modelassay.core.errors import ValueRangeError
 from modelassay.core.progress import SILENT
 from modelassay.core.randomness import generator
 from modelassay.decompositions.codes import Codes
@@ -129,11 +129,17 @@ def test_a_harmless_ablation_leaves_nothing_to_recover(contexts: TokenizedCorpus
     assert values["ce_recovered_mean"] != values["ce_recovered_mean"]
 
 
-def test_messages(subject: Subject, contexts: TokenizedCorpus, reference: Tensor):
+def test_without_next_tokens_only_the_kl_is_measured(
+    subject: Subject, contexts: TokenizedCorpus, reference: Tensor
+):
     third = torch.arange(contexts.tokens.shape[1]) == 2
     measured = third.expand_as(contexts.mask)
     alone = replace(contexts, measured=measured, mask=measured | (third.cumsum(0) == 0))
-    with pytest.raises(TooFewTokensError, match="tokens with a next token; got none in 48"):
-        measure(subject, Neurons(12, SITE), alone, reference)
+    values = measure(subject, Neurons(12, SITE), alone, reference)
+    assert values["kl_recovered_mean"] == pytest.approx(1, abs=1e-5)
+    assert not any(name.startswith("ce") for name in values)
+
+
+def test_messages(subject: Subject, contexts: TokenizedCorpus, reference: Tensor):
     with pytest.raises(ValueRangeError, match="must read and write one site; got reads=None"):
         measure(subject, Neurons(12), contexts, reference)

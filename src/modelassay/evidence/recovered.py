@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from modelassay.activations.corpus import TokenizedCorpus
-from modelassay.core.errors import TooFewTokensError
 from modelassay.core.progress import Progress, default_progress
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.evidence.evidence import Evidence, single
@@ -73,10 +72,8 @@ def loss_recovered(
         progress: where to report.
 
     Returns:
-        `ce_recovered_*` and `kl_recovered_*` for each ablation, and the raw `ce_*` and `kl_*`.
-
-    Raises:
-        TooFewTokensError: if no measured token has a next token.
+        `ce_recovered_*` and `kl_recovered_*` for each ablation, and the raw `ce_*` and `kl_*`;
+        only the KL where no measured token has a next one to predict.
 
     Reference: Karvonen et al. 2025 (SAEBench), core metrics; we add the mean and the resample
     ablation, intervals, and a null.
@@ -97,7 +94,7 @@ def _measure(
     reference: Float[Tensor, "row d"],
     generator: torch.Generator,
     progress: Progress | None,
-) -> tuple[Losses, Losses]:
+) -> tuple[Losses, ...]:
     site = site_of(decomposition)
     document = torch.unique(contexts.document, return_inverse=True)[1]
     mean = reference.mean(0)
@@ -132,15 +129,10 @@ def _measure(
             counts[0].index_add_(0, owner, followed.double()[:, None])
             counts[1].index_add_(0, owner, torch.ones(len(owner), 1, dtype=torch.float64))
             task.advance(len(batch))
+    kl = Losses(name="kl", title="KL divergence", sums=sums[1], tokens=counts[1])
     if counts[0].sum() == 0:
-        raise TooFewTokensError(
-            f"Loss recovered needs measured tokens with a next token; got none in {len(contexts)} "
-            "contexts. Use longer contexts."
-        )
-    return (
-        Losses(name="ce", title="Cross-entropy", sums=sums[0], tokens=counts[0]),
-        Losses(name="kl", title="KL divergence", sums=sums[1], tokens=counts[1]),
-    )
+        return (kl,)
+    return (Losses(name="ce", title="Cross-entropy", sums=sums[0], tokens=counts[0]), kl)
 
 
 def _losses(
