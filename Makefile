@@ -41,7 +41,7 @@ bench: $(STAMP) ## print the figures in benchmarks/
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(STAMP) ## build the documentation into site/, strictly
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bundled: $(STAMP) ## train the bundled model anew (under an hour on two cores)
 	$(BIN)/python -m tools.bundled.train $(ARGS)
