@@ -84,7 +84,7 @@ def audit(
         dictionary,
         measured.codes,
         heldout,
-        n_contexts=settings.visible_contexts,
+        n_contexts=_contexts_holding(settings.visible_tokens, heldout),
         null_directions=settings.null_directions,
         generator=derived(seed, "visible"),
         progress=progress,
@@ -173,7 +173,7 @@ def _reconstruction_row(bench: Bench, name: str, decomposition: Decomposition) -
     )
     chosen = sample_of_latents(
         len(bench.heldout.contexts),
-        bench.settings.recovered_contexts,
+        _contexts_holding(bench.settings.recovered_tokens, bench.heldout),
         derived(bench.seed, "recovered contexts"),
     )
     recovered = loss_recovered(
@@ -185,6 +185,11 @@ def _reconstruction_row(bench: Bench, name: str, decomposition: Decomposition) -
         progress=bench.progress,
     )
     return ReconstructionRow(name=name, evidence=(*whole, *recovered.values()))
+
+
+def _contexts_holding(n_tokens: int, harvest: Harvest) -> int:
+    """How many contexts hold about so many measured tokens."""
+    return min(len(harvest.contexts), -(-n_tokens * len(harvest.contexts) // harvest.n_tokens))
 
 
 def _baseline_shares(bench: Bench, rivals: Rivals) -> dict[str, dict[str, float]]:

@@ -17,10 +17,10 @@ class AuditSettings:
     """Interventions stand before this position of a context: later ones cost more (ours)."""
     baseline_latents: int = 64
     """Latents of each baseline that are audited (a random sample)."""
-    recovered_contexts: int = 96
-    """Held-out contexts in which the reconstruction is spliced in."""
-    visible_contexts: int = 96
-    """Held-out contexts on which the Fisher metric is estimated."""
+    recovered_tokens: int = 24_000
+    """Held-out tokens at which the reconstruction is spliced in, about."""
+    visible_tokens: int = 24_000
+    """Held-out tokens on which the Fisher metric is estimated, about."""
     null_directions: int = 256
     """Random directions drawn as the null of the visible variance."""
 
