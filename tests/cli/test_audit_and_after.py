@@ -76,9 +76,9 @@ def test_what_lies_there_is_whole_and_nothing_is_left_over(audited: tuple[Path, 
 
 
 @pytest.mark.slow
-def test_an_existing_audit_is_not_overwritten(audited: tuple[Path, Result]):
+def test_an_existing_audit_is_not_overwritten(audited: tuple[Path, Result], texts: Path):
     before = (audited[0] / "audit.json").read_bytes()
-    result = run(*AUDIT, "--out", audited[0])
+    result = run(*AUDIT, "--corpus", texts, "--out", audited[0])
     assert result.exit_code == 1
     assert "Pass --force" in result.stderr
     assert (audited[0] / "audit.json").read_bytes() == before

@@ -80,7 +80,7 @@ def row_from(entry: dict[str, Any]) -> ReconstructionRow:
     return ReconstructionRow(name=entry["name"], evidence=tuple(evidence))
 
 
-def _scalar(value: float | None, part: str) -> Tensor:
+def _scalar(value: float | int | None, part: str) -> Tensor:
     if part == "n":
         return torch.tensor([int(value or 0)])
     return torch.tensor([float("nan") if value is None else float(value)])
