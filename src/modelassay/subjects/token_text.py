@@ -19,7 +19,7 @@ def token_strings(tokenizer: Any | None, ids: Sequence[int]) -> list[str]:
     pieces = tokenizer.convert_ids_to_tokens(list(ids))
     return [
         text[len(before) :]
-        if text.startswith(before) and "\ufffd" not in text
+        if piece is not None and text.startswith(before) and "\ufffd" not in text
         else _from_piece(piece, token)
         for text, piece, token in zip(texts, pieces, ids, strict=True)
     ]

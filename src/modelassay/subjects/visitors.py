@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from modelassay.core.errors import ShapeError, ValueRangeError
@@ -58,28 +59,37 @@ def mid_editor(edit: Visitor) -> tuple[Visitor, Visitor]:
     return remember, add_change
 
 
-def reader(site: Site, activations: dict[Site, Tensor], *, copy: bool, gradients: bool) -> Visitor:
+def reader(site: Site, activations: dict[Site, Tensor], *, copy: bool) -> Visitor:
     """A visitor that keeps a site's activation.
 
     Args:
         site: names the activation.
         activations: where it is kept.
         copy: needed where the model writes into the tensor, as in-place ReLUs do.
-        gradients: keep a tensor from which a graph leads on.
     """
     seen: set[Site] = set()
 
     def visit(value: Tensor) -> Tensor:
         _mark(site, seen)
-        if not gradients:
-            activations[site] = value.clone() if copy else value
-            return value
+        activations[site] = value.clone() if copy else value
+        return value
+
+    return visit
+
+
+def tap(site: Site, activations: dict[Site, Tensor]) -> Edit:
+    """An edit that changes nothing and keeps the activation, with the rest of the graph after it.
+
+    A graph begins here if none leads here, as in a model whose weights are frozen.
+    """
+
+    def keep(value: Tensor) -> Tensor:
         if value.is_floating_point() and not value.requires_grad:
             value = value.detach().requires_grad_()
         activations[site] = value
-        return value.clone() if copy else value
+        return value
 
-    return visit
+    return keep
 
 
 def stop(_value: Tensor) -> Tensor:
@@ -105,6 +115,14 @@ def shaped(port: Port, visit: Visitor, lead: Lead) -> Visitor:
         return visit(value.reshape(shape)).reshape(value.shape)
 
     return visit_shaped
+
+
+def cast(visit: Visitor, dtype: torch.dtype) -> Visitor:
+    """A visitor of a tensor that the model keeps in another dtype than its activations.
+
+    Attention weights come from a softmax in single precision, and are cast where they are used.
+    """
+    return lambda value: visit(value.to(dtype)).to(value.dtype)
 
 
 def _mark(site: Site, done: set[Site]) -> None:
