@@ -71,3 +71,12 @@ def test_nothing_to_draw_gives_an_empty_table():
         torch.arange(4), 5, generator(0),
     )  # fmt: skip
     assert drawn.table(drawn.change, 4).isnan().all()
+
+
+def test_without_latents_nothing_is_drawn():
+    codes = Codes.from_dense(torch.eye(4))
+    document = torch.arange(4)
+    none = torch.zeros(0, dtype=torch.int64)
+    drawn = draw_interventions(codes, document, document >= 0, none, 5, generator(0))
+    assert len(drawn.row) == 0
+    assert bool(drawn.table(drawn.change, 4).isnan().all())

@@ -60,7 +60,8 @@ def draw_interventions(
     rng = np.random.default_rng(seed)
     columns, document = codes.to_scipy().tocsc(), document_of_row.cpu().numpy()
     allowed = eligible.cpu().numpy()
-    parts: list[tuple[np.ndarray, ...]] = []
+    nothing = np.zeros(0, dtype=np.int64)
+    parts: list[tuple[np.ndarray, ...]] = [(nothing, nothing, np.zeros(0), nothing)]
     for latent in latents.tolist():
         column = slice(columns.indptr[latent], columns.indptr[latent + 1])
         rows, values = columns.indices[column], columns.data[column]
