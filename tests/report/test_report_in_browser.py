@@ -190,9 +190,7 @@ def in_table_order(audit: Audit) -> list[int]:
     return sorted(range(audit.width), key=lambda i: VERDICTS.index(audit.verdicts[i]))
 
 
-def test_the_table_opens_with_what_is_of_the_model(
-    browser: Any, page: Path, audit: Audit
-) -> None:
+def test_the_table_opens_with_what_is_of_the_model(browser: Any, page: Path, audit: Audit) -> None:
     browser.open(page)
     rows = browser.run(ROWS)
     assert rows == in_table_order(audit)[: len(rows)]
