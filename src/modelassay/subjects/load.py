@@ -19,7 +19,8 @@ from modelassay.core.errors import (
     UnsupportedModelError,
 )
 from modelassay.subjects.hooks import Flags, first_tensor
-from modelassay.subjects.structure import is_language_model, refusal, resolve_structure
+from modelassay.subjects.resolution import resolve_structure
+from modelassay.subjects.structure import is_language_model, refusal
 from modelassay.subjects.subject import Subject
 from modelassay.subjects.verify import sample_tokens, verify
 

@@ -15,9 +15,7 @@ from modelassay.core.errors import UnknownNameError, UnsupportedModelError, Valu
 from modelassay.core.provenance import hash_tensors
 from modelassay.subjects.hooks import (
     Flags,
-    Port,
     Stop,
-    Visitor,
     first_tensor,
     skipping,
     visiting,
@@ -26,17 +24,7 @@ from modelassay.subjects.inputs import check_mask, check_tokens
 from modelassay.subjects.site import Site
 from modelassay.subjects.structure import Structure
 from modelassay.subjects.token_text import token_strings
-from modelassay.subjects.visitors import (
-    Edit,
-    Lead,
-    cast,
-    editor,
-    mid_editor,
-    reader,
-    shaped,
-    stop,
-    tap,
-)
+from modelassay.subjects.visitors import Edit, Places, stop, tap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +289,10 @@ class Subject:
         return tokens
 
     def fingerprint(self) -> str:
-        """Hash of the weights, 16 hexadecimal digits; computed again only when they changed."""
+        """Hash of the weights, 16 hexadecimal digits; computed again only when they changed.
+
+        A change is seen by PyTorch's own count of in-place writes, which ``.data`` evades.
+        """
         state = self.module.state_dict(keep_vars=True)
         versions = tuple(value for t in state.values() for value in (t.data_ptr(), t._version))
         if self._fingerprint is None or self._fingerprint[0] != versions:
@@ -333,18 +324,17 @@ class Subject:
             self._check_after([*sites, *([until] if until else [])], prefix[0])
         activations: dict[Site, Tensor] = {}
         edited: set[Site] = set()
-        lead = tokens.shape[:2]
-        visitors = self._edit_visitors(edits, edited, lead)
+        places = Places(self.structure, self.dtype, tokens.shape[:2])
+        visitors = places.editing(edits, edited)
         if gradients:
-            taps = {site: tap(site, activations) for site in sites}
-            visitors += self._edit_visitors(taps, set(), lead)
+            visitors += places.editing({site: tap(site, activations) for site in sites}, set())
         else:
-            mids = [site for site in sites if site.role == "resid_mid"]
+            mids = {site for site in sites if site.role == "resid_mid"}
             # First, because without norms this stream is also where an edit of mlp_in begins.
-            visitors = self._read_visitors(mids, activations, lead) + visitors
-            visitors += self._read_visitors(sorted({*sites} - {*mids}), activations, lead)
+            visitors = places.reading(mids, activations) + visitors
+            visitors += places.reading({*sites} - mids, activations)
         if until is not None:
-            visitors.append((self._port(self.resolve(until)), stop))
+            visitors.append((places.port(self.resolve(until)), stop))
         output = None
         with (
             torch.set_grad_enabled(gradients),
@@ -395,45 +385,6 @@ class Subject:
         blocks = [self._parts[path] for path in self.structure.blocks[:n_skipped]]
         # A copy, because a block may write into what it is handed.
         return skipping(blocks, self.structure.block_result(resid.clone()))
-
-    def _read_visitors(
-        self, sites: Sequence[Site], activations: dict[Site, Tensor], lead: Lead
-    ) -> list[tuple[Port, Visitor]]:
-        visitors: list[tuple[Port, Visitor]] = []
-        for site in dict.fromkeys(sites):
-            visit = reader(site, activations, copy=self._is_overwritten(site))
-            visitors.append((port := self._port(site), shaped(port, visit, lead)))
-        return visitors
-
-    def _edit_visitors(
-        self, edits: Mapping[Site, Edit], edited: set[Site], lead: Lead
-    ) -> list[tuple[Port, Visitor]]:
-        visitors: list[tuple[Port, Visitor]] = []
-        # A change of resid_mid is added to attn_out, whose own edit comes first.
-        for site in sorted(edits, key=lambda site: site.role == "resid_mid"):
-            copy, port = self._is_overwritten(site), self._port(site)
-            visit = editor(site, edits[site], edited, copy=copy)
-            if site.role == "attn_pattern":
-                # The module returns its weights after using them, so they change at the softmax.
-                visitors.append((Port(port.path, "softmax"), cast(visit, self.dtype)))
-            elif site.role == "resid_mid":
-                remember, add_change = mid_editor(visit)
-                visitors.append((self._port(Site("resid_pre", site.layer)), remember))
-                port = self._port(Site("attn_out", site.layer))
-                visitors.append((port, shaped(port, add_change, lead)))
-            else:
-                visitors.append((port, shaped(port, visit, lead)))
-        return visitors
-
-    def _is_overwritten(self, site: Site) -> bool:
-        """Whether the model may write into the tensor after the site."""
-        return self.structure is None or site.role not in self.structure.kept
-
-    def _port(self, site: Site) -> Port:
-        if site.is_module_port:
-            return Port(site.path, "in" if site.port == "in" else "out")
-        assert self.structure is not None
-        return self.structure.port(site.role, site.layer)
 
     def _first_block(self, site: Site) -> int:
         """The first block that must run for this site to have an effect."""

@@ -1,7 +1,7 @@
 """Identities that a model's resolved structure must satisfy before anyone may use it.
 
 On random tokens, in every block: ``resid_post[l] == resid_pre[l + 1]`` and the residual
-identities of `modelassay.subjects.structure`. At the end: ``logits_of(resid_post[-1])`` equals
+identities of `modelassay.subjects.resolution`. At the end: ``logits_of(resid_post[-1])`` equals
 the model's logits. Edits that return their argument change no bit of the logits; in the last
 block, an edit of any role reads back as it was set, and changes the logits. The last block, run
 behind a prefix that is not computed again, gives the logits of the whole model.

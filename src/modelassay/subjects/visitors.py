@@ -1,6 +1,7 @@
-"""The visitors of which a run is made: they edit, read or stop at one site."""
+"""The visitors of which a run is made: they edit, read or stop at a site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,12 +9,62 @@ from torch import Tensor
 from modelassay.core.errors import ShapeError, ValueRangeError
 from modelassay.subjects.hooks import Port, Stop, Visitor
 from modelassay.subjects.site import Site
+from modelassay.subjects.structure import Structure
 
 Edit = Callable[[Tensor], Tensor]
 """Maps an activation to its replacement, of the same shape and dtype."""
 
 Lead = tuple[int, ...]
 """Sizes of the batch and token axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where one run finds the tensors that its sites name."""
+
+    structure: Structure | None
+    """None for a general module, which has module ports only."""
+    dtype: torch.dtype
+    """Of the model's activations."""
+    lead: Lead
+
+    def port(self, site: Site) -> Port:
+        """The port at which a site is read."""
+        if site.is_module_port:
+            return Port(site.path, "in" if site.port == "in" else "out")
+        assert self.structure is not None
+        return self.structure.port(site.role, site.layer)
+
+    def reading(
+        self, sites: Iterable[Site], activations: dict[Site, Tensor]
+    ) -> list[tuple[Port, Visitor]]:
+        """Visitors that keep activations."""
+        visitors: list[tuple[Port, Visitor]] = []
+        for site in sites:
+            visit = reader(site, activations, copy=self._is_overwritten(site))
+            visitors.append((port := self.port(site), shaped(port, visit, self.lead)))
+        return visitors
+
+    def editing(self, edits: Mapping[Site, Edit], edited: set[Site]) -> list[tuple[Port, Visitor]]:
+        """Visitors that make edits, and note which were made."""
+        visitors: list[tuple[Port, Visitor]] = []
+        # A change of resid_mid is added to attn_out, whose own edit comes first.
+        for site in sorted(edits, key=lambda site: site.role == "resid_mid"):
+            visit = editor(site, edits[site], edited, copy=self._is_overwritten(site))
+            port = self.port(site)
+            if site.role == "attn_pattern":
+                # The module returns its weights after using them, so they change at the softmax.
+                port, visit = Port(port.path, "softmax"), cast(visit, self.dtype)
+            elif site.role == "resid_mid":
+                remember, visit = mid_editor(visit)
+                visitors.append((self.port(Site("resid_pre", site.layer)), remember))
+                port = self.port(Site("attn_out", site.layer))
+            visitors.append((port, shaped(port, visit, self.lead)))
+        return visitors
+
+    def _is_overwritten(self, site: Site) -> bool:
+        """Whether the model may write into the tensor after the site."""
+        return self.structure is None or site.role not in self.structure.kept
 
 
 def editor(site: Site, edit: Edit, edited: set[Site], *, copy: bool) -> Visitor:
