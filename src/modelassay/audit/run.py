@@ -2,9 +2,9 @@
 
     <out>/audit.json, <out>/audit.safetensors   the result
     <out>/dictionary/                            the audited dictionary, if it was fitted here
-    <out>/work/                                  harvests and fits of an unfinished audit
+    <out>/unfinished/                            harvests and fits of an interrupted audit
 
-An interrupted audit goes on from `work/`; a finished one has no `work/`.
+An interrupted audit goes on from `unfinished/`; a finished one has none.
 """
 
 import shutil
@@ -197,7 +197,7 @@ def _load_dictionary(name: str) -> Decomposition:
 
 def _prepare(config: AuditConfig) -> Path:
     """The work folder, once it is sure that nothing is overwritten by accident."""
-    work = config.out / "work"
+    work = config.out / "unfinished"
     asked = work / "config.json"
     description = jsonable(_identity(config))
     if config.resume and asked.is_file():
