@@ -4,7 +4,10 @@ import torch
 from modelassay.activations.corpus import TokenizedCorpus
 from modelassay.core.progress import SILENT
 from modelassay.core.randomness import generator
+from modelassay.evidence import windows
 from modelassay.evidence.effects import edit_effects, next_block
+from modelassay.evidence.suffix import takes_keys_and_values
+from modelassay.evidence.windows import Targets
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
 from tests.evidence.planted import SITE
@@ -12,15 +15,25 @@ from tests.evidence.planted import SITE
 HORIZON = 3
 
 
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("site", [SITE, Site("resid_pre", 1), Site("resid_mid", 0)])
-def test_effects_match_a_slow_loop(subject: Subject, contexts: TokenizedCorpus, site: Site):
+def test_effects_match_a_slow_loop(
+    subject: Subject,
+    contexts: TokenizedCorpus,
+    site: Site,
+    kept: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    assert takes_keys_and_values(subject)
+    monkeypatch.setattr(windows, "takes_keys_and_values", lambda _subject: kept)
     rng = generator(0)
     n = 25
     context = torch.randint(10, (n,), generator=rng)
     lengths = contexts.mask.sum(1)[context]
     position = (torch.rand(n, generator=rng) * lengths).long()  # also the last: a cut horizon
     edits = torch.randn(2, n, 12, generator=rng)
-    found = edit_effects(subject, site, contexts, context, position, edits, HORIZON, SILENT)
+    targets = Targets(contexts=contexts, context=context, position=position, horizon=HORIZON)
+    found = edit_effects(subject, site, targets, edits, SILENT)
     beyond = next_block(subject, site)
     assert beyond is not None
     for sample in range(n):

@@ -11,7 +11,7 @@ from modelassay.evidence.intervals import (
     document_interval,
     document_replicates,
     false_discovery_q_values,
-    median_interval,
+    pseudo_median,
     resampling_weights,
     signed_rank_p_values,
 )
@@ -111,16 +111,40 @@ def test_false_discoveries_stay_at_the_level():
     assert np.mean(shares) <= level
 
 
-def test_median_and_its_interval():
-    table = torch.full((3, 20), torch.nan)
-    table[0] = torch.arange(20.0)
-    table[1, : MIN_DOCUMENTS - 1] = 1.0
-    median, interval = median_interval(table, generator(0))
-    assert median[0] == 9.5
-    assert interval.low[0] < 9.5 < interval.high[0]
-    # Order statistics of 20 draws: the exact 95 % interval of the median is the 6th to the 15th.
-    assert interval.low[0] == pytest.approx(5, abs=1.5)
-    assert interval.high[0] == pytest.approx(14, abs=1.5)
-    assert median[1] == 1.0
-    assert interval.low[1].isnan()
-    assert median[2].isnan()
+@given(st.integers(1, 12), st.integers(0, 1000))
+def test_pseudo_median_matches_the_definition_and_agrees_with_the_test(n: int, seed: int):
+    values = torch.randn(3, n, generator=generator(seed)) + 0.6
+    centre, interval = pseudo_median(torch.cat([values, torch.full((3, 2), torch.nan)], dim=1))
+    p_values = signed_rank_p_values(values)
+    for row, found in enumerate(values.double().numpy()):
+        pairs = [(found[i] + found[j]) / 2 for i in range(n) for j in range(i, n)]
+        assert float(centre[row]) == pytest.approx(float(np.median(pairs)), rel=1e-4, abs=1e-6)
+        if n < 6:
+            assert interval.low[row].isnan()
+            continue
+        # The interval leaves 0 out exactly where the test rejects it.
+        outside = bool(interval.low[row] > 0) or bool(interval.high[row] < 0)
+        assert outside == bool(p_values[row] <= 0.05)
+        for end in (interval.low[row], interval.high[row]):
+            inside = values[row] - end + 1e-4 * (1 if end == interval.low[row] else -1)
+            assert float(signed_rank_p_values(-inside[None])[0]) > 0.025
+
+
+def test_pseudo_median_of_many_and_of_none():
+    values = torch.randn(2, 80, generator=generator(0)) + 1
+    values[1] = torch.nan
+    centre, interval = pseudo_median(values)
+    assert centre[0] == pytest.approx(1, abs=0.4)
+    # 95 % of a normal's mean from 80: about 2 * 1.96 / sqrt(80 * 3 / pi).
+    assert interval.high[0] - interval.low[0] == pytest.approx(0.45, abs=0.12)
+    assert centre[1].isnan()
+    assert pseudo_median(torch.full((2, 3), torch.nan))[0].isnan().all()
+
+
+def test_the_pseudo_median_is_covered_as_often_as_its_interval_says():
+    values = torch.randn(2000, 15, generator=generator(0)).exp() - 1.0
+    values = values - values.median()
+    symmetric = values * torch.randn(2000, 15, generator=generator(1)).sign()
+    _, interval = pseudo_median(symmetric)
+    covered = float(((interval.low <= 0) & (interval.high >= 0)).float().mean())
+    assert 0.94 <= covered <= 0.97  # exact: 1 - 2 * 0.0209 = 0.958 for 15 samples

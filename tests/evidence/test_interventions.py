@@ -24,15 +24,19 @@ def draw(samples_per_latent: int = 12, seed: int = 0) -> Interventions:
     )  # fmt: skip
 
 
-def test_samples_fire_are_eligible_and_lie_in_different_documents():
+def test_samples_fire_are_eligible_and_are_spread_over_documents():
     drawn, table = draw(), values()
     assert (table[drawn.row, drawn.latent] != 0).all()
     assert (drawn.row % 100 < 50).all()
-    for latent, expected in ((0, 12), (1, 12), (3, 3)):
-        rows = drawn.row[drawn.latent == latent]
-        assert len(rows) == expected
-        assert len(DOCUMENT[rows].unique()) == expected
+    assert (drawn.document == DOCUMENT[drawn.row]).all()
+    for latent in (0, 1):
+        assert len(drawn.document[drawn.latent == latent].unique()) == 12
+    # Twelve samples from the three documents where the last latent fires: four of each.
+    rows = drawn.row[drawn.latent == 3]
+    assert torch.bincount(DOCUMENT[rows]).tolist() == [4, 4, 4]
+    assert len(rows.unique()) == 12
     assert not (drawn.latent == 2).any()  # a constant latent cannot be resampled
+    assert drawn.counts(4).tolist() == [12, 12, 0, 12]
 
 
 def test_new_values_follow_the_latents_own_distribution():
@@ -56,13 +60,17 @@ def test_changes_are_never_negligible():
     assert (drawn.change.abs() > 0.099 * deviation[drawn.latent]).all()
 
 
-def test_the_table_has_a_row_a_latent():
-    drawn = draw()
-    table = drawn.table(drawn.change, 4)
-    assert table.shape == (4, 12)
-    assert table[2].isnan().all()
-    assert (~table[3].isnan()).sum() == 3
-    assert table[drawn.latent, drawn.slot].tolist() == drawn.change.tolist()
+def test_means_by_document_match_a_loop():
+    drawn = draw(samples_per_latent=50)
+    table = drawn.by_document(drawn.change, 4)
+    for latent in range(4):
+        for document in range(20):
+            own = (drawn.latent == latent) & (drawn.document == document)
+            if own.any():
+                mean = float(drawn.change[own].mean())
+                assert table[latent, document] == pytest.approx(mean, rel=1e-5)
+            else:
+                assert table[latent, document].isnan()
 
 
 def test_nothing_to_draw_gives_an_empty_table():
@@ -70,13 +78,5 @@ def test_nothing_to_draw_gives_an_empty_table():
         Codes.from_dense(values()), DOCUMENT, torch.zeros(2000, dtype=torch.bool),
         torch.arange(4), 5, generator(0),
     )  # fmt: skip
-    assert drawn.table(drawn.change, 4).isnan().all()
-
-
-def test_without_latents_nothing_is_drawn():
-    codes = Codes.from_dense(torch.eye(4))
-    document = torch.arange(4)
-    none = torch.zeros(0, dtype=torch.int64)
-    drawn = draw_interventions(codes, document, document >= 0, none, 5, generator(0))
-    assert len(drawn.row) == 0
-    assert bool(drawn.table(drawn.change, 4).isnan().all())
+    assert drawn.by_document(drawn.change, 4).isnan().all()
+    assert drawn.counts(4).tolist() == [0, 0, 0, 0]

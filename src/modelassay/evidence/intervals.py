@@ -22,6 +22,7 @@ MIN_FIRINGS = 30
 from 30 draws already reaches 0.18 to each side (ours)."""
 LEVEL = 0.95
 _CHUNK = 100  # resamples at a time: bounds memory at wide dictionaries
+_MAX_PAIRS = 2**23  # means of pairs at a time: 32 MiB in float32 (ours)
 
 Statistic = Callable[..., Tensor]
 """From sums over documents, each [resample, column], to the quantity [resample, latent]."""
@@ -140,26 +141,44 @@ def false_discovery_q_values(p_values: Float[Tensor, " latent"]) -> Float[Tensor
     return q_values
 
 
-def median_interval(
-    values: Float[Tensor, "latent sample"], generator: torch.Generator
+def pseudo_median(
+    values: Float[Tensor, "latent sample"],
 ) -> tuple[Float[Tensor, " latent"], Interval]:
-    """Median over samples, one sample a document, and its bootstrap interval; NaN is missing."""
+    """Hodges-Lehmann estimate of the centre of some samples, and its 95 % interval; NaN is missing.
+
+    The median of the means of all pairs of samples. The interval is the signed-rank test turned
+    round: it holds exactly those centres that the test does not reject, so it and the p-value never
+    disagree. Below six samples no centre can be rejected and there is no interval.
+
+    Reference: Hollander & Wolfe 1999, sections 3.2 and 3.3.
+    """
     present = ~values.isnan()
     counts = present.sum(1)
-    median = torch.full((len(values),), torch.nan)
-    low, high = median.clone(), median.clone()
+    centre = torch.full((len(values),), torch.nan)
+    low, high = centre.clone(), centre.clone()
     for count in counts.unique().tolist():
         if count == 0:
             continue
+        first, second = torch.triu_indices(count, count)
+        middle, rank = len(first) // 2, _critical_rank(count)
         rows = (counts == count).nonzero()[:, 0]
-        block = values[rows][present[rows]].view(len(rows), count).float()
-        median[rows] = block.quantile(0.5, dim=1)
-        if count < MIN_DOCUMENTS:
-            continue
-        draws = torch.randint(count, (N_RESAMPLES, count), generator=generator)
-        for part in torch.arange(len(rows)).split(256):
-            replicates = block[part][:, draws].sort(dim=-1).values
-            middle = (replicates[..., (count - 1) // 2] + replicates[..., count // 2]) / 2
-            interval = percentile_interval(middle.T)
-            low[rows[part]], high[rows[part]] = interval.low, interval.high
-    return median, Interval(low=low, high=high)
+        for part in rows.split(max(1, _MAX_PAIRS // len(first))):
+            block = values[part][present[part]].view(len(part), count).float()
+            means = ((block[:, first] + block[:, second]) / 2).sort(dim=1).values
+            centre[part] = (means[:, middle] + means[:, -1 - middle]) / 2
+            if rank > 0:
+                low[part], high[part] = means[:, rank - 1], means[:, -rank]
+    return centre, Interval(low=low, high=high)
+
+
+def _critical_rank(count: int) -> int:
+    """The largest k with P(W < k) <= 2.5 % for the signed-rank statistic W of `count` samples."""
+    n_ranks = count * (count + 1) // 2
+    if count > 50:  # as scipy's test does
+        deviation = (n_ranks * (2 * count + 1) / 12) ** 0.5
+        return int(n_ranks / 2 - stats.norm.ppf((1 + LEVEL) / 2) * deviation)
+    ways = np.zeros(n_ranks + 1)
+    ways[0] = 1
+    for rank in range(1, count + 1):  # each rank stands on the positive side or does not
+        ways[rank:] = ways[rank:] + ways[:-rank]
+    return int((ways.cumsum() <= (1 - LEVEL) / 2 * 2.0**count).sum())

@@ -22,15 +22,22 @@ class Interventions:
     """Row of the harvest at which the latent fires and is changed."""
     change: Float[Tensor, " sample"]
     """New value minus old value, in the latent's units."""
-    slot: Int[Tensor, " sample"]
-    """Running number of the sample within its latent."""
+    document: Int[Tensor, " sample"]
 
-    def table(self, values: Float[Tensor, " sample"], width: int) -> Float[Tensor, "latent slot"]:
-        """Values per sample as a table over latents, NaN where a latent has fewer samples."""
-        n_slots = int(self.slot.max()) + 1 if len(self.slot) else 1
-        table = torch.full((width, n_slots), torch.nan)
-        table[self.latent, self.slot] = values.float()
-        return table
+    def by_document(
+        self, values: Float[Tensor, " sample"], width: int
+    ) -> Float[Tensor, "latent document"]:
+        """Mean of each latent's samples in each document, NaN where there are none."""
+        n_documents = int(self.document.max()) + 1 if len(self.document) else 1
+        place = self.latent * n_documents + self.document
+        counts = torch.bincount(place, minlength=width * n_documents)
+        sums = torch.zeros(width * n_documents, dtype=torch.float64)
+        sums.index_add_(0, place, values.double())
+        return (sums / counts).view(width, n_documents).float()
+
+    def counts(self, width: int) -> Int[Tensor, " latent"]:
+        """Number of samples of each latent."""
+        return torch.bincount(self.latent, minlength=width)
 
 
 def draw_interventions(
@@ -43,10 +50,10 @@ def draw_interventions(
 ) -> Interventions:
     """Draw tokens on which each latent fires, and a new value for it on each.
 
-    At most one token a document, so that samples are independent; each document counts the same.
-    The new value is that of a random token: it follows the latent's own distribution over tokens,
-    zeros included, and is drawn again while it is all but the old one. A sample whose latent never
-    changes is left out.
+    Tokens are spread over as many documents as there are, since those of one document resemble each
+    other: no document gives its second token before each has given its first. The new value is that
+    of a random token: it follows the latent's own distribution over tokens, zeros included, and is
+    drawn again while it is all but the old one. A sample whose latent never changes is left out.
 
     Args:
         codes: held-out codes.
@@ -61,35 +68,39 @@ def draw_interventions(
     columns, document = codes.to_scipy().tocsc(), document_of_row.cpu().numpy()
     allowed = eligible.cpu().numpy()
     nothing = np.zeros(0, dtype=np.int64)
-    parts: list[tuple[np.ndarray, ...]] = [(nothing, nothing, np.zeros(0), nothing)]
+    parts: list[tuple[np.ndarray, ...]] = [(nothing, nothing, np.zeros(0))]
     for latent in latents.tolist():
         column = slice(columns.indptr[latent], columns.indptr[latent + 1])
         rows, values = columns.indices[column], columns.data[column]
-        chosen = _one_a_document(rows, document, allowed, samples_per_latent, rng)
+        chosen = _spread(rows, document, allowed, samples_per_latent, rng)
         change = _changes(values[chosen], values, codes.n_tokens, rng)
         kept = ~np.isnan(change)
-        n = int(kept.sum())
-        parts.append((np.full(n, latent), rows[chosen][kept], change[kept], np.arange(n)))
-    latent, row, change, slot = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        parts.append((np.full(int(kept.sum()), latent), rows[chosen][kept], change[kept]))
+    latent, row, change = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    row = torch.from_numpy(row).long()
     return Interventions(
         latent=torch.from_numpy(latent).long(),
-        row=torch.from_numpy(row).long(),
+        row=row,
         change=torch.from_numpy(change).float(),
-        slot=torch.from_numpy(slot).long(),
+        document=document_of_row[row],
     )
 
 
-def _one_a_document(
+def _spread(
     rows: np.ndarray,
     document: np.ndarray,
     allowed: np.ndarray,
     count: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Indices into `rows`: random rows of random documents, at most one of each."""
+    """Indices into `rows`: random rows, a second one of a document after a first of each."""
     order = rng.permutation(np.nonzero(allowed[rows])[0])
-    _, first = np.unique(document[rows[order]], return_index=True)
-    return order[rng.permutation(first)[:count]]
+    # Stable, so that within a document the order stays random; then each row's turn in it.
+    by_document = order[np.argsort(document[rows[order]], kind="stable")]
+    owners = document[rows[by_document]]
+    _, first, sizes = np.unique(owners, return_index=True, return_counts=True)
+    turn = np.arange(len(owners)) - np.repeat(first, sizes)
+    return by_document[np.lexsort((rng.random(len(owners)), turn))[:count]]
 
 
 def _changes(

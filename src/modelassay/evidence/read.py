@@ -17,12 +17,13 @@ from modelassay.evidence.effects import Effects, edit_effects, next_block
 from modelassay.evidence.evidence import Evidence
 from modelassay.evidence.intervals import (
     false_discovery_q_values,
-    median_interval,
+    pseudo_median,
     signed_rank_p_values,
 )
 from modelassay.evidence.interventions import Interventions, draw_interventions
 from modelassay.evidence.sites import site_of
 from modelassay.evidence.surrogate import random_directions
+from modelassay.evidence.windows import Targets
 from modelassay.subjects.subject import Subject
 
 # What float32 rounding alone gives, so that a ratio of two noughts is 1 (ours, measured).
@@ -57,7 +58,7 @@ def read(
         codes: held-out codes, one row per row of `harvest`.
         harvest: the held-out harvest of that site.
         latents: which latents; all by default.
-        samples_per_latent: tokens per latent, of as many different documents.
+        samples_per_latent: tokens per latent, spread over as many documents as there are.
         horizon: later tokens whose predictions count as well.
         max_position: only tokens before this position are chosen, which bounds the cost. The left
             context is never cut.
@@ -92,15 +93,16 @@ def read(
     )
     edits = _edits(decomposition, drawn, harvest.moments(site).covariance, generator)
     context, position = harvest.rows[drawn.row].unbind(1)
-    effects = edit_effects(
-        subject, site, harvest.contexts, context, position, edits, horizon, progress
+    targets = Targets(
+        contexts=harvest.contexts, context=context, position=position, horizon=horizon
     )
+    effects = edit_effects(subject, site, targets, edits, progress)
     described = (
-        f"{samples_per_latent} tokens of different held-out documents, positions below "
+        f"up to {samples_per_latent} tokens, spread over held-out documents, positions below "
         f"{max_position}, effect over {horizon + 1} tokens"
     )
     with_next = next_block(subject, site) is not None
-    return tuple(_evidence(drawn, effects, codes.width, described, with_next, generator))
+    return tuple(_evidence(drawn, effects, codes.width, described, with_next))
 
 
 def _edits(
@@ -121,13 +123,9 @@ def _edits(
 
 
 def _evidence(
-    drawn: Interventions,
-    effects: Effects,
-    width: int,
-    described: str,
-    with_next: bool,
-    generator: torch.Generator,
+    drawn: Interventions, effects: Effects, width: int, described: str, with_next: bool
 ) -> Iterator[Evidence]:
+    n = drawn.counts(width)
     latent, covariance, isotropic = (effects.kl + _KL_FLOOR).log().unbind(1)
     output = f"KL(clean || edited) in nats; {described}"
     yield _ratio(
@@ -135,45 +133,45 @@ def _evidence(
         "Read by the rest of the network",
         "a direction drawn from the activations' covariance",
         output,
-        drawn.table(latent - covariance, width),
-        generator,
+        drawn.by_document(latent - covariance, width),
+        n,
     )
     yield _ratio(
         "read_isotropic",
         "Read by the rest of the network, against isotropic directions",
         "an isotropic random direction",
         output,
-        drawn.table(latent - isotropic, width),
-        generator,
+        drawn.by_document(latent - isotropic, width),
+        n,
     )
     if with_next:
-        latent, covariance, _ = (effects.change + _CHANGE_FLOOR).log().unbind(1)
+        change, control, _ = (effects.change + _CHANGE_FLOOR).log().unbind(1)
         yield _ratio(
             "read_next_layer",
             "Read by the next block",
             "a direction drawn from the activations' covariance",
             "the change of the next block's output beyond the edit passing through, in units of "
             f"the edit's norm; {described}",
-            drawn.table(latent - covariance, width),
-            generator,
+            drawn.by_document(change - control, width),
+            n,
         )
-    table = drawn.table(effects.kl[:, 0], width)
-    median, interval = median_interval(table, generator)
-    null, _ = median_interval(drawn.table(effects.kl[:, 1], width), generator)
+    centre, interval = pseudo_median(drawn.by_document(latent, width))
+    null, _ = pseudo_median(drawn.by_document(covariance, width))
     yield Evidence(
         name="read_effect",
         title="Effect of resampling its value",
         scope="latent",
-        value=median,
-        low=interval.low,
-        high=interval.high,
-        null=null,
+        value=centre.exp(),
+        low=interval.low.exp(),
+        high=interval.high.exp(),
+        null=null.exp(),
         null_description="The same for directions of equal norm drawn from the activations' "
         "covariance, at the same tokens.",
-        n=(~table.isnan()).sum(1),
+        n=n,
         unit="nats",
         better="higher",
-        definition=f"Median {output}; n counts samples.",
+        definition=f"Typical {output}: exp of the Hodges-Lehmann centre of the documents' mean "
+        "logarithms. n counts samples.",
         references=("lee2024",),
     )
 
@@ -183,29 +181,30 @@ def _ratio(
     title: str,
     control: str,
     effect: str,
-    table: Float[Tensor, "latent slot"],
-    generator: torch.Generator,
+    table: Float[Tensor, "latent document"],
+    n: Int[Tensor, " latent"],
 ) -> Evidence:
-    median, interval = median_interval(table, generator)
+    centre, interval = pseudo_median(table)
     p_values = signed_rank_p_values(table)
     return Evidence(
         name=name,
         title=title,
         scope="latent",
-        value=median,
+        value=centre,
         low=interval.low,
         high=interval.high,
-        null=torch.zeros_like(median),
+        null=torch.zeros_like(centre),
         null_description=f"The latent has the effect of {control}, of equal norm and at the same "
         "token: log ratio 0.",
         p_value=p_values,
         q_value=false_discovery_q_values(p_values),
-        n=(~table.isnan()).sum(1),
+        n=n,
         unit="log ratio",
         better="higher",
-        definition="Median over samples of log(effect of resampling the latent's value / effect "
-        f"of {control}), where the effect is {effect}. The p-value is two-sided (Wilcoxon signed "
-        "rank); the one-sided p-value on the side of the estimate is half of it. n counts "
-        "samples.",
+        definition="Centre (Hodges-Lehmann) over documents of the mean over their samples of "
+        f"log(effect of resampling the latent's value / effect of {control}), where the effect is "
+        f"{effect}. The p-value is two-sided (Wilcoxon signed rank over documents), the interval "
+        "is the same test turned round; the one-sided p-value on the side of the estimate is half. "
+        "n counts samples.",
         references=("lee2024", "wilcoxon1945", "benjamini1995"),
     )
