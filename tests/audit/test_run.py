@@ -21,6 +21,7 @@ from modelassay.core.errors import (
     OutputExistsError,
     ProvenanceError,
     ShapeError,
+    TooFewTokensError,
     UnknownNameError,
     UnsupportedModelError,
     ValueRangeError,
@@ -148,7 +149,7 @@ def test_an_interrupted_audit_goes_on_to_the_same_result(
     with pytest.raises(KeyboardInterrupt):
         run_audit(again, _Interrupting(description, occurrence))
     assert not (again.out / "audit.json").exists()
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError, match=r"an interrupted audit\. Go on with --resume"):
         run_audit(again, SILENT)
     other = replace(again, resume=True, seed=9)
     with pytest.raises(ProvenanceError, match="--resume must repeat the interrupted audit"):
@@ -196,13 +197,19 @@ def test_what_does_not_belong_together_is_refused(subject: Subject, activations:
         audit(subject, Neurons(12, activations.sites[0]), activations, progress=SILENT)
 
 
+def test_too_few_tokens_are_refused_before_anything_is_written(config: AuditConfig, tmp_path: Path):
+    with pytest.raises(TooFewTokensError, match="at least 2,000 held-out tokens; got"):
+        run_audit(replace(config, tokens=3000, out=tmp_path / "out"), SILENT)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_text_for_a_model_without_tokenizer_is_refused(config: AuditConfig):
     with pytest.raises(UnsupportedModelError, match=r"Pass --corpus with a \.jsonl file"):
         contexts_of(config, tiny_subject())
 
 
 def test_an_unknown_corpus_suggests(texts: Path, subject: Subject, config: AuditConfig):
-    with pytest.raises(UnknownNameError, match="A corpus must be one of"):
+    with pytest.raises(UnknownNameError, match="A path to texts must be one of"):
         contexts_of(replace(config, corpus=texts.parent / "txts"), subject)
 
 

@@ -75,6 +75,13 @@ def test_near_misses_and_the_error_tree():
     assert str(error).startswith("A site must be one of: resid_post.1; got 'resid_pots.1'.")
 
 
+def test_of_many_names_only_the_closest_are_listed():
+    message = str(UnknownNameError("A site", "b17", [f"a{i}" for i in range(100)]))
+    assert "a17" in message
+    assert "a99" not in message
+    assert "…" in message
+
+
 def test_progress_bars_show_numbers(capsys):
     with BarProgress(Console(width=120)).task("Fitting", total=4, unit="steps") as task:
         task.advance(4, loss=0.25)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from modelassay.activations.corpus import TokenizedCorpus
 from modelassay.activations.harvest import Harvest
 from modelassay.audit.details import details_of
 from modelassay.audit.measure import Bench, Measured, measure, sample_of_latents
@@ -137,7 +138,16 @@ def check(subject: Subject, dictionary: Decomposition, harvest: Harvest) -> None
             f"The dictionary must read activations of width {harvest.width(site)} ({site}); got "
             f"one of width {dictionary.d_in}. Choose the site that it was trained on."
         )
-    n_heldout = int(harvest.contexts.select("heldout").n_tokens)
+    check_tokens(harvest.contexts)
+
+
+def check_tokens(contexts: TokenizedCorpus) -> None:
+    """Refuse a corpus that is too small for any claim.
+
+    Raises:
+        TooFewTokensError: if fewer than `MIN_HELDOUT_TOKENS` tokens are held out.
+    """
+    n_heldout = contexts.select("heldout").n_tokens
     if n_heldout < MIN_HELDOUT_TOKENS:
         raise TooFewTokensError(
             f"An audit needs at least {MIN_HELDOUT_TOKENS:,} held-out tokens; got {n_heldout:,}. "

@@ -25,11 +25,11 @@ from modelassay.activations.corpus import (
 from modelassay.activations.harvest import Harvest, harvest
 from modelassay.activations.pretokenised import read_tokens
 from modelassay.activations.stdlib import stdlib_corpus
-from modelassay.audit.assay import audit, check
+from modelassay.audit.assay import audit, check, check_tokens
 from modelassay.audit.result import Audit
 from modelassay.audit.rivals import fit_rivals, recipe_like
 from modelassay.audit.settings import AuditSettings
-from modelassay.core.errors import ProvenanceError, UnknownNameError, UnsupportedModelError
+from modelassay.core.errors import OutputExistsError, ProvenanceError, UnsupportedModelError
 from modelassay.core.files import (
     jsonable,
     prepare_output,
@@ -87,10 +87,12 @@ def run_audit(config: AuditConfig, progress: Progress) -> Audit:
         OutputExistsError: if `out` holds something and neither `resume` nor `force` is set.
         ModelassayError: for everything else that a user can cause.
     """
+    _refuse_to_overwrite(config)
     subject = load_subject(config.subject, device=config.device)
     site = subject.resolve(config.site or _middle(subject))
     given = None if config.dictionary is None else _load_dictionary(config.dictionary)
     contexts = contexts_of(config, subject, progress)
+    check_tokens(contexts)
     work = _prepare(config)
     activations = harvest(
         subject, contexts, site, directory=work / "harvest", seed=config.seed, progress=progress
@@ -174,9 +176,9 @@ def read_corpus(path: Path | None) -> Corpus | TokenizedCorpus:
     """
     if path is None:
         return stdlib_corpus()
-    if not path.exists():
-        raise UnknownNameError("A corpus", str(path), [str(p) for p in path.parent.glob("*")])
-    return read_tokens(path) if path.suffix == ".jsonl" else read_texts(path)
+    if path.suffix == ".jsonl" and path.is_file():
+        return read_tokens(path)
+    return read_texts(path)
 
 
 def _middle(subject: Subject) -> Site:
@@ -186,18 +188,32 @@ def _middle(subject: Subject) -> Site:
 def _load_dictionary(name: str) -> Decomposition:
     """A dictionary from our own folder, or from a peer's after its prefix."""
     prefix, colon, path = name.partition(":")
-    if colon and prefix == "saelens":
-        return read_saelens(path)
-    if not Path(name).is_dir():
-        raise UnknownNameError(
-            "A dictionary", name, [*(str(p) for p in Path(name).parent.glob("*")), "saelens:FOLDER"]
+    return read_saelens(path) if colon and prefix == "saelens" else load_decomposition(name)
+
+
+def _work_folder(config: AuditConfig) -> Path:
+    return config.out / "unfinished"
+
+
+def _refuse_to_overwrite(config: AuditConfig) -> None:
+    """Before anything is loaded: is there something at the output that must be kept?"""
+    if config.force or config.resume or not config.out.is_dir():
+        return
+    if _work_folder(config).exists():
+        raise OutputExistsError(
+            f"The output folder must be empty; got {str(config.out)!r} with an interrupted audit. "
+            "Go on with --resume, or start anew with --force."
         )
-    return load_decomposition(name)
+    if any(config.out.iterdir()):
+        raise OutputExistsError(
+            f"The output folder must be empty; got {str(config.out)!r} with files in it. "
+            "Pass --force to overwrite them, or choose another place with --out."
+        )
 
 
 def _prepare(config: AuditConfig) -> Path:
-    """The work folder, once it is sure that nothing is overwritten by accident."""
-    work = config.out / "unfinished"
+    """The folder of unfinished work: that of the interrupted audit, or an empty one."""
+    work = _work_folder(config)
     asked = work / "config.json"
     description = jsonable(_identity(config))
     if config.resume and asked.is_file():
@@ -207,7 +223,7 @@ def _prepare(config: AuditConfig) -> Path:
                 f"options than {read_json(asked)}. Repeat those, or start anew with --force."
             )
         return work
-    prepare_output(config.out, force=config.force or config.resume)
+    prepare_output(config.out, force=True)
     with translate_os_errors(work):
         if work.exists():
             shutil.rmtree(work)

@@ -39,6 +39,9 @@ class NonFiniteError(ModelassayError, ValueError):
     """NaN or Inf where a number must be."""
 
 
+_LISTED = 20  # names that a message lists in full; of more, only the closest
+
+
 class UnknownNameError(ModelassayError, KeyError):
     """A name typed by a person matches nothing; near misses are suggested."""
 
@@ -46,7 +49,8 @@ class UnknownNameError(ModelassayError, KeyError):
         known = list(known)
         near = near_misses(name, known)
         hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-        listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+        listed = ", ".join(known if len(known) <= _LISTED else near_misses(name, known, 8, 0.0))
+        listed += ", …" if len(known) > _LISTED else ""
         self.message = f"{kind} must be one of: {listed}; got {name!r}.{hint}"
         super().__init__(self.message)
 
@@ -89,6 +93,8 @@ class MissingExtraError(ModelassayError, ImportError):
         )
 
 
-def near_misses(name: str, known: Iterable[str], count: int = 2) -> list[str]:
-    """The known names closest to `name`, best first."""
-    return difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+def near_misses(
+    name: str, known: Iterable[str], count: int = 2, likeness: float = 0.5
+) -> list[str]:
+    """The known names closest to `name`, best first, if they are alike by at least `likeness`."""
+    return difflib.get_close_matches(name, list(known), n=count, cutoff=likeness)
