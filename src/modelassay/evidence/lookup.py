@@ -88,7 +88,9 @@ class LookupTables:
             fit: values on the fit tokens, [fit token, latent].
             heldout: values on the held-out tokens, [token, latent].
         """
-        step = max(1, _MAX_ENTRIES // heldout.shape[0])
+        # Blocks are bounded by what is dense, the held-out values, and by what is sparse but long.
+        density = max(heldout.shape[0], fit.nnz // max(1, fit.shape[1]))
+        step = max(1, _MAX_ENTRIES // density)
         for start in range(0, heldout.shape[1], step):
             columns = slice(start, start + step)
             yield heldout[:, columns].toarray() - self._predict(fit[:, columns])
