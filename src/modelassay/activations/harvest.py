@@ -43,6 +43,16 @@ class Harvest(ActivationSource):
     _moments: dict[Site, Moments] = field(default_factory=dict, init=False, repr=False)
 
     @property
+    def n_tokens(self) -> int:
+        """Rows of the activation matrices."""
+        return self.contexts.n_tokens
+
+    @property
+    def origin(self) -> str:
+        """Where the corpus came from."""
+        return self.contexts.corpus.source
+
+    @property
     def rows(self) -> Int[Tensor, "token 2"]:
         """Context and position in it of every row."""
         return self.contexts.measured.nonzero()

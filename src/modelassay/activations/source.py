@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from modelassay.activations.corpus import Split, TokenizedCorpus
+from modelassay.activations.corpus import Split
 from modelassay.activations.statistics import Moments
 from modelassay.activations.stream import ActivationStream
 from modelassay.core.errors import UnknownNameError, ValueRangeError
@@ -14,17 +14,20 @@ from modelassay.subjects.site import Site
 class ActivationSource(ABC):
     """Activations of some sites on a corpus: harvested, or made while they are used."""
 
-    contexts: TokenizedCorpus
-    """The contexts, in order."""
     sites: tuple[Site, ...]
     subject_name: str
     subject_fingerprint: str
     """Hash of the weights of the model that the activations come from."""
 
     @property
+    @abstractmethod
     def n_tokens(self) -> int:
         """Rows of the activation matrices."""
-        return self.contexts.n_tokens
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """What the model was run on, for provenance."""
 
     @abstractmethod
     def width(self, site: Site | str | None = None) -> int:

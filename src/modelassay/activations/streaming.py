@@ -43,6 +43,16 @@ class StreamedHarvest(ActivationSource):
         """Columns of a site's activation matrix."""
         return self.run.widths[self.find(site)]
 
+    @property
+    def n_tokens(self) -> int:
+        """Rows of a pass over the contexts."""
+        return self.contexts.n_tokens
+
+    @property
+    def origin(self) -> str:
+        """Where the corpus came from."""
+        return self.contexts.corpus.source
+
     def select(self, split: Split) -> "StreamedHarvest":
         """Only the documents on one side of the split.
 

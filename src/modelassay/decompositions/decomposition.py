@@ -63,6 +63,14 @@ class Decomposition(ABC):
         """What one unit of each latent adds to the reconstruction."""
 
     @property
+    def covectors(self) -> Float[Tensor, "latent d_in"]:
+        """What each latent is read with: the linear part of the encoder, one row a latent.
+
+        The directions, where a method reads with its directions' transpose.
+        """
+        return self.directions
+
+    @property
     @abstractmethod
     def bias(self) -> Float[Tensor, " d_out"]:
         """The reconstruction when no latent is active."""

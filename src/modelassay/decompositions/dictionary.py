@@ -130,6 +130,11 @@ class Dictionary(nn.Module, Decomposition):
         return self.W_dec.detach()
 
     @property
+    def covectors(self) -> Float[Tensor, "latent d_in"]:
+        """The encoder's columns, detached."""
+        return self.W_enc.detach().t()
+
+    @property
     def bias(self) -> Float[Tensor, " d_out"]:
         """The decoder's bias, detached."""
         return self.b_dec.detach()

@@ -146,7 +146,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
             device=str(where),
             subject=source.subject_name,
             subject_fingerprint=source.subject_fingerprint,
-            corpus=source.contexts.corpus.source,
+            corpus=source.origin,
             site=str(plan.site),
             tokens=plan.schedule.steps * batch_tokens,
             batch_tokens=batch_tokens,
