@@ -1,0 +1,1 @@
+"""Language models with planted features whose use is known by construction."""
