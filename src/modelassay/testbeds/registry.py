@@ -7,9 +7,11 @@ from modelassay.core.errors import UnknownNameError
 from modelassay.testbeds.testbed import Testbed
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TestbedKind:
     """A testbed before it is built."""
+
+    __test__ = False  # its name makes pytest take it for a test
 
     name: str
     """"T4a", or "T1.circle" where an example has variants."""

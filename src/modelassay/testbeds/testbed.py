@@ -48,6 +48,8 @@ class Testbed:
             if a feature is constant, or if random dictionaries already match a truth.
     """
 
+    __test__ = False  # its name makes pytest take it for a test
+
     name: str
     """As it is asked for: "T1.circle"."""
     seed: int
