@@ -7,8 +7,8 @@ from modelassay.activations.harvest import Harvest
 from modelassay.core.progress import SILENT
 from modelassay.core.randomness import generator
 from modelassay.decompositions.linear import Neurons, RandomDictionary
-from modelassay.evidence.fisher import score_gradients
 from modelassay.evidence.visible import Visibility, visible
+from modelassay.subjects.fisher import score_gradients
 from modelassay.subjects.subject import Subject
 from tests.evidence.planted import IGNORED, LOUD, SITE
 

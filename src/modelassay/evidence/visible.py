@@ -13,10 +13,10 @@ from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.evidence.activity import too_thin
 from modelassay.evidence.evidence import Evidence, single
-from modelassay.evidence.fisher import score_gradients
 from modelassay.evidence.intervals import document_interval
 from modelassay.evidence.sites import site_of
 from modelassay.evidence.surrogate import random_directions
+from modelassay.subjects.fisher import score_gradients
 from modelassay.subjects.subject import Subject
 
 _MAX_ENTRIES = 2**24  # entries of one dense block of values: 64 MiB in float32 (ours)

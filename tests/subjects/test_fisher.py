@@ -2,13 +2,22 @@ import pytest
 import torch
 
 from modelassay.core.randomness import generator
-from modelassay.evidence.fisher import score_gradients
 from modelassay.evidence.predictions import kl_nats
+from modelassay.subjects.fisher import score_gradients
+from modelassay.subjects.load import load_subject
+from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
-from tests.evidence.planted import SITE
+from tests.evidence.planted import tiny_llama
+
+SITE = Site("resid_post", 0)
 
 TOKENS = torch.tensor([[3, 7, 1, 12, 5], [9, 2, 4, 0, 0]])
 MASK = torch.tensor([[True] * 5, [True, True, True, False, False]])
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return load_subject(tiny_llama(norms=True))
 
 
 def exact_fisher(subject: Subject, context: int, token: int) -> torch.Tensor:
