@@ -9,9 +9,9 @@ from torch import Tensor
 from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition, Parts
+from modelassay.decompositions.dense_codes import dense_codes
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.recipes import unit_rows
-from modelassay.decompositions.selection import topk
 from modelassay.decompositions.sparsifiers import TopKActivation
 from modelassay.subjects.site import Site
 
@@ -61,7 +61,7 @@ class Neurons(Decomposition):
 
     def encode_rows(self, x: Float[Tensor, "token d_in"]) -> Codes:
         """Every entry as it is."""
-        return _dense_codes(x, None)
+        return dense_codes(x)
 
     def parts(self) -> Parts:
         """What `save` writes."""
@@ -144,7 +144,7 @@ class PCA(Decomposition):
 
     def encode_rows(self, x: Float[Tensor, "token d_in"]) -> Codes:
         """Projections on the components."""
-        return _dense_codes((x - self._mean) @ self._components.t(), self.k)
+        return dense_codes((x - self._mean) @ self._components.t(), self.k)
 
     def parts(self) -> Parts:
         """What `save` writes."""
@@ -196,12 +196,3 @@ class RandomDictionary(Dictionary):
             name=f"random {width} (k={k})",
             references=RandomDictionary.references,
         )
-
-
-def _dense_codes(values: Float[Tensor, "token width"], k: int | None) -> Codes:
-    """Codes with a slot for every latent, or for the k of largest magnitude."""
-    if k is None:
-        indices = torch.arange(values.shape[1], device=values.device).expand(values.shape)
-        return Codes(indices=indices, values=values, width=values.shape[1])
-    _, indices = topk(values.abs(), k)
-    return Codes(indices=indices, values=values.gather(1, indices), width=values.shape[1])
