@@ -72,7 +72,7 @@ def test_arms_that_differ_at_the_site_are_refused() -> None:
 
 def test_arms_with_the_same_truth_are_refused() -> None:
     pairs = contrasts(list(range(N_FEATURES)))
-    trunk = arm("a", pairs).subject.module.trunk
+    trunk = arm("a", pairs).subject.module.get_submodule("trunk")
     with pytest.raises(ValueRangeError, match="must differ; got 'a' and 'b'"):
         Testbed(
             name="bad",

@@ -39,7 +39,7 @@ class ActivationRows(ActivationSource):
         activations: Float[Tensor, "row width"],
         site: Site,
         *,
-        heldout: Bool[Tensor, " row"],
+        heldout: Bool[Tensor, " _"],
         subject_name: str = "",
         subject_fingerprint: str = "",
         source: str = "rows",
