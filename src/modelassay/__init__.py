@@ -39,12 +39,18 @@ if TYPE_CHECKING:
     from modelassay.decompositions.linear import PCA as PCA
     from modelassay.decompositions.linear import Neurons as Neurons
     from modelassay.decompositions.linear import RandomDictionary as RandomDictionary
+    from modelassay.decompositions.local_interaction import (
+        LocalInteractionBasis as LocalInteractionBasis,
+    )
     from modelassay.decompositions.recipes import BatchTopK as BatchTopK
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
     from modelassay.decompositions.storage import load_decomposition as load_decomposition
     from modelassay.evidence.evidence import Evidence as Evidence
     from modelassay.fitting.fit import fit as fit
+    from modelassay.fitting.local_interaction import (
+        local_interaction_basis as local_interaction_basis,
+    )
     from modelassay.report.report import report as report
     from modelassay.subjects.load import load_subject as load_subject
     from modelassay.subjects.null_twins import null_twin as null_twin
@@ -63,6 +69,7 @@ PUBLIC = {
     "Dictionary": "modelassay.decompositions.dictionary:Dictionary",
     "Evidence": "modelassay.evidence.evidence:Evidence",
     "Harvest": "modelassay.activations.harvest:Harvest",
+    "LocalInteractionBasis": "modelassay.decompositions.local_interaction:LocalInteractionBasis",
     "ModelassayError": "modelassay.core.errors:ModelassayError",
     "Neurons": "modelassay.decompositions.linear:Neurons",
     "PCA": "modelassay.decompositions.linear:PCA",
@@ -79,6 +86,7 @@ PUBLIC = {
     "load_audit": "modelassay.audit.result:load_audit",
     "load_decomposition": "modelassay.decompositions.storage:load_decomposition",
     "load_subject": "modelassay.subjects.load:load_subject",
+    "local_interaction_basis": "modelassay.fitting.local_interaction:local_interaction_basis",
     "null_twin": "modelassay.subjects.null_twins:null_twin",
     "open_harvest": "modelassay.activations.harvest:open_harvest",
     "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",

@@ -11,6 +11,7 @@ from modelassay.core.provenance import Provenance
 from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
+from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
 from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.decompositions.storage import load_decomposition
@@ -54,6 +55,13 @@ def pca(k, site):
     return PCA.from_moments(moments, k, site=site)
 
 
+def local_interaction():
+    x = draw_activations()
+    moments = SimpleNamespace(mean=x.mean(0), covariance=torch.cov(x.t()))
+    reader = torch.randn(4, D, generator=generator(1), dtype=torch.float64)
+    return LocalInteractionBasis.from_moments(moments, reader.t() @ reader, site=SITE)
+
+
 MAKERS = {
     "topk": lambda: built(TopK(width=24, k=3)),
     "frozen": lambda: built(TopK(width=24, k=3, frozen_decoder=True)),
@@ -67,6 +75,7 @@ MAKERS = {
     "pca": lambda: pca(None, SITE),
     "pca_k": lambda: pca(2, None),
     "neurons": lambda: Neurons(D, SITE),
+    "local_interaction": local_interaction,
 }
 
 
@@ -97,6 +106,16 @@ def test_what_comes_back_is_the_same(kind, tmp_path):
         x = draw_activations()
         assert torch.equal(after.encode(x).dense(), before.encode(x).dense())
         assert torch.equal(after(x), before(x))
+
+
+def test_used_variances_covectors_and_threshold_come_back(tmp_path):
+    before = MAKERS["local_interaction"]()
+    before.save(tmp_path)
+    after = load_decomposition(tmp_path)
+    assert isinstance(after, LocalInteractionBasis)
+    assert torch.equal(after.used_variance, before.used_variance)
+    assert torch.equal(after.covectors, before.covectors)
+    assert after.threshold == before.threshold
 
 
 def test_provenance_and_subject_come_back(tmp_path):

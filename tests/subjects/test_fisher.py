@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from modelassay.core.errors import ShapeError
 from modelassay.core.randomness import generator
 from modelassay.evidence.predictions import kl_nats
 from modelassay.subjects.fisher import score_gradients
@@ -81,3 +82,8 @@ def test_a_small_change_costs_what_the_metric_says(subject: Subject):
     kl = kl_nats(clean.log_softmax(-1), edited.log_softmax(-1)).sum()
     metric = exact_fisher(subject, 0, 2).float()
     assert float(change @ metric @ change / 2) == pytest.approx(float(kl), rel=0.05)
+
+
+def test_a_site_with_more_than_a_vector_a_token_is_refused(subject: Subject):
+    with pytest.raises(ShapeError, match=r"one vector a token; got \[2, 5, 3, 4\] at head_out"):
+        score_gradients(subject, Site("head_out", 0), TOKENS, MASK, draws=1, generator=generator(0))

@@ -45,6 +45,13 @@ _ALL = (
         url="https://www.alignmentforum.org/posts/gYfpPbww3wQRaxAFD",
     ),
     _arxiv(
+        "bushnaq2024",
+        "Bushnaq, Lucius and Heimersheim, Stefan and Goldowsky-Dill, Nicholas and others",
+        "The local interaction basis: identifying computationally-relevant "
+        "and sparsely interacting features in neural networks",
+        "2405.10928",
+    ),
+    _arxiv(
         "gao2024", "Gao, Leo and others", "Scaling and evaluating sparse autoencoders", "2406.04093"
     ),
     _arxiv(

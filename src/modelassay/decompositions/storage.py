@@ -9,6 +9,7 @@ from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.folder import Saved, read_folder
 from modelassay.decompositions.linear import PCA, Neurons
+from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import RECIPES
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
@@ -102,8 +103,21 @@ def _read_pca(saved: Saved) -> PCA:
     )
 
 
+def _read_local_interaction(saved: Saved) -> LocalInteractionBasis:
+    tensors = saved.tensors
+    return LocalInteractionBasis(
+        tensors["mean"],
+        tensors["covectors"],
+        tensors["directions"],
+        tensors["used_variance"],
+        threshold=saved.config["threshold"],
+        site=saved.reads,
+    )
+
+
 _READERS: dict[str, Callable[[Saved], Decomposition]] = {
     "dictionary": _read_dictionary,
+    "local_interaction": _read_local_interaction,
     "neurons": _read_neurons,
     "pca": _read_pca,
 }

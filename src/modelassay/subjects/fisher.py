@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from modelassay.core.errors import ShapeError
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
 
@@ -35,8 +36,16 @@ def score_gradients(
         mask: True at real tokens.
         draws: how many independent gradients per token.
         generator: for the labels.
+
+    Raises:
+        ShapeError: the site does not hold one vector a token.
     """
     downstream = subject.downstream(site, tokens, mask=mask)
+    if downstream.activation.ndim != 3:
+        raise ShapeError(
+            f"A site must hold one vector a token; got {list(downstream.activation.shape)} at "
+            f"{site}. Choose a site [batch token d], such as a residual stream."
+        )
     activation = downstream.activation.detach().clone().requires_grad_()
     with torch.enable_grad():
         logits = downstream(activation, gradients=True).logits
