@@ -155,6 +155,42 @@ def test_a_threshold_is_relative_to_the_largest():
         assert basis.threshold == max(between, 1e-3)
 
 
+def test_it_finds_no_circuit_in_superposition():
+    """800 squares of ten ReLUs each on 400 neurons, two active at once: a basis is too small.
+
+    The mean, over the circuits, of the largest cosine of a covector with what the circuit reads
+    is hardly that of random directions, and below that of the neurons.
+    """
+    n_neurons, n_circuits, n_slots, n_active, n_tokens = 400, 800, 10, 2, 4000
+    rng = generator(0)
+    slots = torch.rand(n_circuits, n_neurons, generator=rng).argsort(1)[:, :n_slots]
+    knots = torch.linspace(0, 0.8, 5).repeat(2).double()
+    signs = torch.tensor([1.0] * 5 + [-1.0] * 5).double()
+    active = torch.rand(n_tokens, n_circuits, generator=rng).argsort(1)[:, :n_active]
+    x = torch.rand(n_tokens, n_active, generator=rng, dtype=torch.float64) * 2 - 1
+    inputs = torch.zeros(n_tokens, n_neurons, dtype=torch.float64)
+    for circuit, value in zip(active.t(), x.t(), strict=True):
+        inputs.scatter_add_(1, slots[circuit], signs * value[:, None] - knots)
+    grid = torch.linspace(-1, 1, 2001, dtype=torch.float64)[:, None]
+    design = torch.cat([(signs * grid - knots).relu(), torch.ones_like(grid)], dim=1)
+    solved = torch.linalg.lstsq(design, grid.square(), driver="gelsd").solution[:n_slots, 0]
+    reader = torch.zeros(n_circuits, n_neurons).double()
+    reader.scatter_(1, slots, solved.expand(n_circuits, n_slots))
+
+    def score(rows):
+        rows = torch.nn.functional.normalize(rows, dim=1)
+        cosines = rows @ torch.nn.functional.normalize(reader, dim=1).t()
+        return float(cosines.abs().amax(0).mean())
+
+    basis = basis_of(inputs.relu(), reader, threshold=1e-5)
+    random = torch.randn(1600, n_neurons, generator=rng, dtype=torch.float64)
+    assert basis.width == n_neurons
+    assert score(random) == pytest.approx(0.177, abs=0.005)
+    assert score(torch.eye(n_neurons).double()) == pytest.approx(0.343, abs=0.005)
+    assert score(torch.linalg.eigh(reader.t() @ reader)[1].t()) == pytest.approx(0.201, abs=0.005)
+    assert score(basis.covectors) == pytest.approx(0.20, abs=0.01)
+
+
 @pytest.mark.parametrize("threshold", [0.0, -1e-5, 1.0, float("nan")])
 def test_a_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(ValueRangeError, match="threshold must be above 0 and below 1; got"):

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from modelassay.activations.corpus import Corpus, Document, TokenizedCorpus
+from modelassay.activations.corpus import Corpus, Document, TokenizedCorpus, tokenize
 from modelassay.activations.statistics import Moments
+from modelassay.activations.stdlib import stdlib_corpus
 from modelassay.core.errors import (
     NonFiniteError,
     ShapeError,
@@ -370,26 +371,44 @@ def test_only_a_corpus_measured_tokens_count(tiny):
     torch.testing.assert_close(basis.bias, x[measured].mean(0), rtol=1e-4, atol=1e-5)
 
 
-@torch.no_grad()
-def kl_nats(subject, clean, rows):
-    log_p, log_q = (subject.logits_of(x).double().log_softmax(-1) for x in (clean, rows))
-    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+def test_no_more_of_the_mlp_is_used_than_its_output_has_dimensions(tiny):
+    site = Site.parse("mlp_hidden.0")
+    basis = basis_of(tiny, tokens_of(), site=site, generator=generator(0), threshold=1e-9)
+    assert (basis.d_in, basis.width) == (48, 32)
 
 
-def test_it_keeps_the_predictions_better_than_as_many_principal_components(tiny):
-    site = Site.parse("resid_post.1")
-    tokens = tokens_of(200)
-    basis = basis_of(tiny, tokens, site=site, generator=generator(0), threshold=1e-9)
-    x = tiny.run(tokens, read=[site]).activations[site].flatten(0, 1)
-    pca = PCA.from_moments(Moments.of(x))
-    assert kl_nats(tiny, x, basis(x)) < 1e-6
-    ratios = []
-    for width in (4, 8, 16):
-        components = pca.directions[:width]
-        by_pca = (x - pca.bias) @ components.T @ components + pca.bias
-        ratios.append(kl_nats(tiny, x, cut(basis, width)(x)) / kl_nats(tiny, x, by_pca))
-    assert max(ratios) < 1
-    assert min(ratios) < 0.8
+def text_of(subject, split, n_tokens):
+    corpus = stdlib_corpus()
+    picked = [document for document in corpus.documents if document.split == split][:20]
+    contexts = tokenize(
+        Corpus(source=corpus.source, documents=tuple(picked)),
+        subject.tokenizer,
+        context_tokens=64,
+    )
+    return contexts.take(n_tokens, generator(3))
+
+
+def kl_nats(subject, contexts, site, edited):
+    """Mean KL at the measured tokens when an edited activation takes the place of all of them."""
+    downstream = subject.downstream(site, contexts.tokens, mask=contexts.mask)
+    x = downstream.activation
+    moved = torch.where(contexts.measured[..., None], edited(x.flatten(0, 1)).view_as(x), x)
+    log_p, log_q = (downstream(value).logits.log_softmax(-1) for value in (x, moved))
+    return float((log_p.exp() * (log_p - log_q)).sum(-1)[contexts.measured].mean())
+
+
+def test_it_keeps_predictions_better_than_as_many_principal_components():
+    subject, site, width = load_subject("bundled"), Site.parse("mlp_hidden.2"), 64
+    contexts, heldout = text_of(subject, "fit", 4000), text_of(subject, "heldout", 1000)
+    basis = cut(basis_of(subject, contexts, site=site, generator=generator(0)), width)
+    x = subject.run(contexts.tokens, mask=contexts.mask, read=[site]).activations[site]
+    pca = PCA.from_moments(Moments.of(x[contexts.measured]))
+    components = pca.directions[:width]
+    lost = kl_nats(subject, heldout, site, basis)
+    lost_by_pca = kl_nats(
+        subject, heldout, site, lambda x: (x - pca.bias) @ components.T @ components + pca.bias
+    )
+    assert lost < 0.5 * lost_by_pca
 
 
 def cut(basis, width):
