@@ -46,6 +46,15 @@ def test_sparse_coding_finds_the_features_of_the_activations(testbed: Testbed) -
     assert torch.equal(topk.directions, again.directions)  # it cannot know in which arm it is
 
 
+def test_looking_past_the_activations_finds_what_each_arm_reads(testbed: Testbed) -> None:
+    bases = [METHODS["lib"].make(each, testbed.size, 0) for each in testbed.arms]
+    assert [basis.width for basis in bases] == [4, 4]
+    scores = [testbed.scores(a, b) for a, b in zip(testbed.arms, bases, strict=True)]
+    for each in scores:
+        # The subspace that is read, but no axis of it: all are used alike.
+        assert each.match_model > 0.3 > each.match_activations
+
+
 def test_the_output_through_neurons_is_the_models_own(testbed: Testbed) -> None:
     one = testbed.arms[0]
     neurons = METHODS["neurons"].make(one, testbed.size, 0)

@@ -11,6 +11,7 @@ from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
 from modelassay.decompositions.recipes import BatchTopK, Recipe, ReLUL1, TopK
 from modelassay.fitting.fit import fit
+from modelassay.fitting.local_interaction import local_interaction_basis
 from modelassay.testbeds.arm import Arm
 from modelassay.testbeds.testbed import Size
 
@@ -60,6 +61,23 @@ def _pca(arm: Arm, size: Size, seed: int) -> Decomposition:
     return PCA.from_moments(arm.rows.select("fit").moments(), site=arm.site)
 
 
+_INPUTS = 4096  # that the local interaction basis is computed on (ours)
+_OUTPUT_DIRECTIONS = 64  # of outputs wider than this, as many random combinations (ours)
+
+
+def _local_interaction(arm: Arm, size: Size, seed: int) -> Decomposition:
+    n_outputs = arm.output(inputs=arm.data[:1]).shape[-1]
+    return local_interaction_basis(
+        arm.subject,
+        arm.site,
+        arm.data[~arm.rows.heldout][:_INPUTS],
+        batch=_INPUTS,
+        output_directions=_OUTPUT_DIRECTIONS if n_outputs > _OUTPUT_DIRECTIONS else None,
+        generator=derived(seed, "local interaction"),
+        progress=SILENT,
+    )
+
+
 _ALL = (
     Method(
         name="neurons",
@@ -92,6 +110,12 @@ _ALL = (
         title="ReLU + L1",
         sees="activations",
         make=_fitted(lambda size: ReLUL1(width=size.width, l1_coefficient=size.l1_coefficient)),
+    ),
+    Method(
+        name="lib",
+        title="Local interaction basis",
+        sees="model",
+        make=_local_interaction,
     ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
