@@ -34,7 +34,7 @@ class LocalInteractionBasis(Decomposition):
 
     A covector says what the model *reads*; its direction is the pattern ``G covector / Λ`` with
     which the activations move when it does. Where the model reads a single w, the covector is
-    proportional to w and the direction to G w.
+    proportional to w, but for what of w does not vary, and the direction to G w.
     """
 
     references: tuple[str, ...] = ("bushnaq2024",)

@@ -50,7 +50,7 @@ def local_interaction_basis(
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
 ) -> LocalInteractionBasis:
-    """The basis of a site in which the rest of the model is simplest, to linear order.
+    """The directions of a site that the rest of the model uses, to linear order, most used first.
 
     Needs two moments, both taken over all rows x of the site on the inputs (tokens, positions of
     an image): the centred covariance, and the Jacobian's second moment
@@ -78,7 +78,8 @@ def local_interaction_basis(
         site: where the activations stand.
         inputs: what `Subject.run` takes, one input a row, each independent of the others in its
             batch; a language model takes token ids without padding, all of whose tokens count, or
-            a tokenized corpus, whose measured tokens count.
+            a tokenized corpus, whose measured tokens count (so not BOS, whose activation is often
+            so large that it would rule the covariance).
         batch: inputs of one pass; a language model takes fewer where logits would not fit.
         threshold: principal variances and used variances below this share of the largest one are
             dropped.
@@ -125,6 +126,7 @@ def local_interaction_basis(
         inputs=len(inputs),
         rows=total.moments.count,
         output_directions=output_directions,
+        threshold=threshold,
     )
     return basis
 
