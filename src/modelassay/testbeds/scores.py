@@ -25,11 +25,14 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from modelassay.testbeds.inner_products import column_sums, cross
+
 FOUND = 0.8
 """A corrected match above this counts as found, in `found` (science of the frame, section 12)."""
 MISSED = 0.2
 """Below this a truth was not found."""
 _TINY = 1e-12
+_CANCELS = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,17 +70,35 @@ def correlation(
     values: Float[Tensor, "input latent"], scalars: Float[Tensor, "input feature"]
 ) -> Float[Tensor, "latent feature"]:
     """|Pearson correlation| of every latent with every feature; 0 for a constant."""
-    return (_standardised(values).T @ _standardised(scalars)).abs().clamp(max=1).float()
+    return correlation_with(values, standardised(scalars))
 
 
-def _standardised(columns: Tensor) -> Tensor:
-    """Columns of mean 0 and length 1, or all zeros."""
-    columns = columns.double()
-    centred = columns - columns.mean(0)
-    # A constant column in float32 leaves rounding behind: it must not be blown up to length 1.
-    floor = 1e-6 * columns.norm(dim=0) + _TINY
-    length = centred.norm(dim=0)
+def correlation_with(
+    values: Float[Tensor, "input latent"], standard: Float[Tensor, "input feature"]
+) -> Float[Tensor, "latent feature"]:
+    """The same for features that are `standardised` already."""
+    floor, length = _lengths(values)
+    # The columns of `standard` have mean 0, so that those of `values` need not be centred.
+    product = cross(values, standard) / length.clamp(min=_TINY)[:, None]
+    return torch.where((length > floor)[:, None], product, 0.0).abs().clamp(max=1).float()
+
+
+def standardised(columns: Float[Tensor, "input feature"]) -> Float[Tensor, "input feature"]:
+    """Columns of mean 0 and length 1 in double precision, or all zeros for a constant one."""
+    floor, length = _lengths(columns)
+    centred = columns.double() - columns.double().mean(0)
     return torch.where(length > floor, centred / length.clamp(min=_TINY), 0.0)
+
+
+def _lengths(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Length of every centred column, and below which one it counts as constant."""
+    sums, squares = column_sums(columns)
+    # Where the mean is large beside the spread, their difference would be rounding.
+    squares_centred = (squares - sums.square() / len(columns)).clamp(min=0)
+    if bool((squares_centred < _CANCELS * squares).any()):
+        squares_centred = columns.double().var(0, correction=0) * len(columns)
+    # A constant column in float32 leaves rounding behind: it must not be blown up to length 1.
+    return 1e-6 * squares.sqrt() + _TINY, squares_centred.sqrt()
 
 
 def cosine(
@@ -130,8 +151,7 @@ def graph_terms(
     active: Bool[Tensor, "input feature"],
 ) -> Float[Tensor, " feature"]:
     """1 / N_eff of every feature; 0 where nothing reaches it."""
-    weight = active.double()
-    size = (weight.T @ values.double().abs()) / weight.sum(0).clamp(min=1)[:, None]
+    size = cross(active, values.abs()) / active.sum(0).double().clamp(min=1)[:, None]
     contribution = size * (covectors.double() @ directions.double().T).abs()
     squares = contribution.square().sum(1)
     return torch.where(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import torch
@@ -12,9 +13,23 @@ from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.testbeds.arm import Arm
 from modelassay.testbeds.known import KnownNumber
-from modelassay.testbeds.nulls import null_match_of_directions, null_match_of_values
+from modelassay.testbeds.latents import Latents, OnInputs, on_inputs
+from modelassay.testbeds.nulls import (
+    null_match_of_directions,
+    nulls_of_largest,
+    nulls_of_projections,
+)
 from modelassay.testbeds.picture import Drawing
-from modelassay.testbeds.scores import Scores, corrected, correlation, cosine, graph_score, match
+from modelassay.testbeds.scores import (
+    Scores,
+    corrected,
+    correlation,
+    correlation_with,
+    cosine,
+    graph_score,
+    match,
+    standardised,
+)
 from modelassay.testbeds.truth import Truth, is_active
 
 COINCIDE = 0.99
@@ -70,9 +85,14 @@ class Testbed:
         default=lambda _decompositions: ()
     )
     """Pictures, given decompositions of the first arm by the name of their method."""
-    _nulls: dict[tuple[str, str, int, int], float] = field(
+    _nulls: dict[tuple[OnInputs, int, int], float] = field(
         default_factory=dict, init=False, repr=False
     )
+    _nulls_of_projections: dict[int, list[float]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _standard: dict[OnInputs, Tensor] = field(default_factory=dict, init=False, repr=False)
+    """Truths on the interventional inputs, as correlations take them."""
 
     def __post_init__(self) -> None:
         _check_activations(self)
@@ -85,14 +105,12 @@ class Testbed:
 
     def scores(self, arm: Arm, decomposition: Decomposition) -> Scores:
         """What a decomposition found in an arm."""
-        values = arm.codes(decomposition).dense()
-        return self.scores_of(
-            arm,
-            values,
-            directions=decomposition.directions,
-            covectors=decomposition.covectors,
-            data_values=decomposition.encode(arm.activations).dense(),
-        )
+        return self._scores(arm, self._latents(decomposition))
+
+    def scores_in_arms(self, decomposition: Decomposition) -> list[Scores]:
+        """The same in every arm, encoding once: the arms' activations are the same."""
+        latents = self._latents(decomposition)
+        return [self._scores(arm, latents) for arm in self.arms]
 
     def scores_of(
         self,
@@ -111,58 +129,94 @@ class Testbed:
             covectors: what each latent is read with; needed where directions are matched.
             data_values: on the arm's data; needed for S_graph.
         """
-        l0 = max(1, round(float((values != 0).sum(1).float().mean())))
-        matched = [
-            corrected(
-                match(self._similarity(arm, truth, values, directions, covectors)),
-                self.null(arm, truth, values.shape[1], l0),
-            )
-            for truth in (arm.model_truth, arm.activations_truth)
-        ]
-        read = arm.model_truth.covectors
-        graph = float("nan")
-        if directions is not None and data_values is not None and read is not None:
-            active = is_active(arm.model_truth.values(arm.data))
-            graph = graph_score(data_values, directions, read, active)
-        return Scores(match_model=matched[0], match_activations=matched[1], s_graph=graph)
+        on_data = None if data_values is None else lambda: data_values
+        return self._scores(
+            arm,
+            Latents(values=values, directions=directions, covectors=covectors, data_values=on_data),
+        )
 
     def null(self, arm: Arm, truth: Truth, width: int, l0: int) -> float:
         """Match that chance reaches with `width` latents of which `l0` are active."""
-        key = (arm.name, "model" if truth is arm.model_truth else "activations", width, l0)
-        if key not in self._nulls:
+        key = on_inputs(arm, truth)
+        if (key, width, l0) not in self._nulls:
             if self.similarity == "directions":
-                found = null_match_of_directions(
+                self._nulls[key, width, l0] = null_match_of_directions(
                     arm.activations, _covectors(truth), width=width, seed=self.seed
                 )
             else:
-                found = null_match_of_values(
-                    arm.interventional_activations,
-                    truth.values(arm.interventional),
-                    width=width,
-                    l0=l0,
-                    seed=self.seed,
-                )
-            self._nulls[key] = found
-        return self._nulls[key]
+                self._find_nulls(width, l0)
+        return self._nulls[key, width, l0]
 
     def affinities(self, decomposition: Decomposition) -> list[float]:
         """How near a decomposition is to each arm's model truth."""
         if self.affinity is not None:
             return [self.affinity(arm, decomposition) for arm in self.arms]
-        return [self.scores(arm, decomposition).match_model for arm in self.arms]
+        return [scores.match_model for scores in self.scores_in_arms(decomposition)]
+
+    def _latents(self, decomposition: Decomposition) -> Latents:
+        first = self.arms[0]
+        return Latents(
+            values=first.codes(decomposition).dense(),
+            directions=decomposition.directions,
+            covectors=decomposition.covectors,
+            data_values=cache(lambda: decomposition.encode(first.activations).dense()),
+        )
+
+    def _scores(self, arm: Arm, latents: Latents) -> Scores:
+        model, activations = (
+            corrected(
+                self._match(arm, truth, latents),
+                self.null(arm, truth, latents.width, latents.l0),
+            )
+            for truth in (arm.model_truth, arm.activations_truth)
+        )
+        read, graph = arm.model_truth.covectors, float("nan")
+        if latents.directions is not None and latents.data_values is not None and read is not None:
+            active = is_active(arm.model_truth.values(arm.data))
+            graph = graph_score(latents.data_values(), latents.directions, read, active)
+        return Scores(match_model=model, match_activations=activations, s_graph=graph)
+
+    def _match(self, arm: Arm, truth: Truth, latents: Latents) -> float:
+        key = on_inputs(arm, truth)
+        if key not in latents.matches:
+            latents.matches[key] = match(self._similarity(arm, truth, latents))
+        return latents.matches[key]
+
+    def _find_nulls(self, width: int, l0: int) -> None:
+        """For all truths at once: the random dictionaries are the same for each."""
+        truths = {
+            on_inputs(arm, truth): (arm, truth)
+            for arm in self.arms
+            for truth in (arm.model_truth, arm.activations_truth)
+        }
+        activations = self.arms[0].interventional_activations
+        standards = [self._standardised(*place) for place in truths.values()]
+        if width not in self._nulls_of_projections:
+            self._nulls_of_projections[width] = nulls_of_projections(
+                activations, standards, width=width, seed=self.seed
+            )
+        nulls = self._nulls_of_projections[width]
+        if l0 < width:
+            sparse = nulls_of_largest(activations, standards, width=width, l0=l0, seed=self.seed)
+            nulls = list(map(max, nulls, sparse))
+        self._nulls.update(
+            {(key, width, l0): null for key, null in zip(truths, nulls, strict=True)}
+        )
+
+    def _standardised(self, arm: Arm, truth: Truth) -> Tensor:
+        key = on_inputs(arm, truth)
+        if key not in self._standard:
+            self._standard[key] = standardised(truth.values(arm.interventional))
+        return self._standard[key]
 
     def _similarity(
-        self,
-        arm: Arm,
-        truth: Truth,
-        values: Tensor,
-        directions: Tensor | None,
-        covectors: Tensor | None,
+        self, arm: Arm, truth: Truth, latents: Latents
     ) -> Float[Tensor, "latent feature"]:
         if self.similarity == "values":
-            return correlation(values, truth.values(arm.interventional))
+            return correlation_with(latents.values, self._standardised(arm, truth))
         features = _covectors(truth)
-        found = [cosine(v, features) for v in (covectors, directions) if v is not None]
+        given = (latents.covectors, latents.directions)
+        found = [cosine(vectors, features) for vectors in given if vectors is not None]
         return torch.stack(found).amax(0)
 
 
