@@ -180,6 +180,24 @@ _ALL = (
         # The paper is not on line; this describes its estimators.
         url="https://rdocumentation.org/packages/actuar/versions/1.2-2/topics/cm",
     ),
+    _arxiv(
+        "engels2024",
+        "Engels, Joshua and Michaud, Eric J. and Liao, Isaac and Gurnee, Wes and Tegmark, Max",
+        "Not all language model features are one-dimensionally linear",
+        "2405.14860",
+    ),
+    _arxiv(
+        "giglemiani2024",
+        "Giglemiani, Giorgi and others",
+        "Evaluating synthetic activations composed of SAE latents in GPT-2",
+        "2409.15019",
+    ),
+    _arxiv(
+        "prieto2026",
+        "Prieto, Lucas and others",
+        "From data statistics to feature geometry: how correlations shape superposition",
+        "2603.09972",
+    ),
 )
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}
