@@ -30,6 +30,11 @@ class PlantedPair:
 
     A feature that is read in one arm is ignored in the other. Whatever looks at activations alone
     says the same in both arms, so that over both it cannot tell what is read: its AUROC is 1/2.
+
+    An ignored feature lies in the null space of every matrix behind it. What is left is its share
+    of the norms' denominators: removing one moves the predictions by about a twentieth of what a
+    direction of its size drawn from the activations' covariance does (0.003 against 0.06 nats in
+    the bundled model, seed 0), and turning its sign, which keeps the norm, by nothing.
     """
 
     subjects: tuple[Subject, Subject]
