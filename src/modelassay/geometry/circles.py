@@ -44,7 +44,7 @@ class Irreducibility:
         return self.separability > SEPARABLE_BELOW and self.mixture < MIXED_ABOVE
 
 
-def irreducibility(points: Float[Tensor, "point 2"]) -> Irreducibility:
+def irreducibility(points: Float[Tensor, "point _"]) -> Irreducibility:
     """Both indices, with the published bins and epsilon.
 
     Raises:
@@ -56,7 +56,7 @@ def irreducibility(points: Float[Tensor, "point 2"]) -> Irreducibility:
 
 
 def separability(
-    points: Float[Tensor, "point 2"], *, n_bins: int = 10, n_angles: int = 100
+    points: Float[Tensor, "point _"], *, n_bins: int = 10, n_angles: int = 100
 ) -> float:
     """S: least mutual information, in bits, of the two coordinates over rotations.
 
@@ -66,7 +66,7 @@ def separability(
     ``(n_bins - 1)^2 / (2 N ln 2)``, not 0.
 
     Args:
-        points: the cloud.
+        points: the cloud, [point, 2].
         n_bins: of each coordinate.
         n_angles: equally spaced from 0 to a whole turn, both included.
     """
@@ -80,14 +80,14 @@ def _mutual_information(points: Tensor, n_bins: int) -> float:
     # A coordinate without extent falls into one bin.
     cells = ((points - low) / (high - low).clamp(min=1e-300) * n_bins).long().clamp(0, n_bins - 1)
     counts = torch.bincount(cells[:, 0] * n_bins + cells[:, 1], minlength=n_bins**2)
-    joint = (counts / len(points)).double().reshape(n_bins, n_bins)
+    joint = (counts.double() / len(points)).reshape(n_bins, n_bins)
     independent = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
     seen = joint > 0
     return float((joint[seen] * (joint[seen] / independent[seen]).log2()).sum())
 
 
 def mixture(
-    points: Float[Tensor, "point 2"], *, epsilon: float = 0.1, n_angles: int = 180
+    points: Float[Tensor, "point _"], *, epsilon: float = 0.1, n_angles: int = 180
 ) -> float:
     """M: the largest share of the points within epsilon * rms of a line.
 
@@ -97,7 +97,7 @@ def mixture(
     around its best angles.
 
     Args:
-        points: the cloud.
+        points: the cloud, [point, 2].
         epsilon: half width of the strip, in root mean squares of ``v . x + c``.
         n_angles: of v, over half a turn.
 

@@ -25,7 +25,7 @@ _HIDDEN, _STEPS, _LEARNING_RATE = 32, 300, 1e-2  # the budget of the MLP, whatev
 def predictions(
     reader: Reader,
     x: Float[Tensor, "row d"],
-    labels: Float[Tensor, "row label"],
+    labels: Float[Tensor, "_ label"],
     wanted: Float[Tensor, "other d"],
     generator: torch.Generator,
 ) -> Float[Tensor, "other label"]:

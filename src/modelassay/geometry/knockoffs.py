@@ -37,9 +37,9 @@ class Original:
     """What knock-offs are made of."""
 
     directions: Float[Tensor, "latent d"]
-    clusters: Int[Tensor, " latent"]
+    clusters: Int[Tensor, " _"]
     """A number for every latent; equal within a cluster."""
-    coactivation: Float[Tensor, "latent latent"]
+    coactivation: Float[Tensor, "_ _"]
     """Correlations of the latents' values; see `coactivation`."""
 
     def __post_init__(self) -> None:

@@ -16,8 +16,12 @@ four folds, pooled R^2. Over the four tasks, day + 1, month + 1, hypernym and an
 
 K0 gives 0 by definition and K1 gives 1 (a rotation, and readers fitted anew). G_2, co-activation
 alone, is high if co-activation mirrors the geometry and low if not; "superposition suffices" iff
-1 - G_2 < 0.05. None of this sees the readers of the arms: usable is not used. The share of an
-arm's output that survives, `kept K2`, does: ``1 - FVU`` of it on K2 aligned by Procrustes.
+1 - G_2 < 0.05. So it is for the true items. Of a fitted or random dictionary G_2 is high in both
+variants: latents with similar directions read the same inputs, so that their codes correlate as
+the geometry has it. Only codes that are known apart from the directions can tell.
+
+None of this sees the readers of the arms: usable is not used. The share of an arm's output that
+survives, `kept K2`, does: ``1 - FVU`` of it on K2 aligned by Procrustes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +61,7 @@ LABELS = (50, 500, 5000)
 """Labelled inputs that a reader is fitted to."""
 _N_TESTED = 2_000
 _DRAWS = 3  # knock-offs of a level whose performance is averaged (ours)
-SIZE = Size(width=67, k=4, tokens=600_000)
+SIZE = Size(width=67, k=5, tokens=600_000)
 
 Encode = Callable[[Float[Tensor, "input item"]], Float[Tensor, "input latent"]]
 
