@@ -205,8 +205,13 @@ class ActivationStream(Iterator[Tensor]):
 
 def _one_ahead(items: Iterator[Tensor]) -> Iterator[Tensor]:
     """The same items, each made in a thread while the one before is used."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
             yield item
+    finally:
+        # Without waiting: a stream that is left half read is closed by the garbage collector, which
+        # may run while this thread holds the lock that the other needs in order to end.
+        pool.shutdown(wait=False)
