@@ -239,6 +239,6 @@ KINDS: tuple[TestbedKind, ...] = (
         claim="A layer that computes x² has one direction that the model reads, and nine that it "
         "does not. No structure of the activations shows which.",
         build=build,
-        references=("bushnaq2024",),
+        references=("chughtai2025",),
     ),
 )
