@@ -189,7 +189,11 @@ def build(world: World, seed: int) -> Testbed:
         seed=seed,
         arms=arms,
         size=Size(
-            width=world.pairs + world.distractors, k=_K, l1_coefficient=2.0, tokens=1_000_000
+            width=world.pairs + world.distractors,
+            k=_K,
+            l1_coefficient=2.0,
+            tokens=400_000,
+            batch_tokens=256,  # more steps: with one active latent many would stay dead
         ),
         own_scores=partial(own_scores, world),
         known=lambda: known_numbers(
