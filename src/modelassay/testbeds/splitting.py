@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from torch import Tensor
-from torch.func import jvp
 
 from modelassay.core.errors import ValueRangeError
 from modelassay.testbeds.scores import cosine
@@ -67,8 +66,17 @@ def effects(
             )
         rows.append(active[torch.arange(_ROWS) % len(active)])
     tangents = directions.repeat_interleave(_ROWS, 0)
-    moved = jvp(reader, (x[torch.cat(rows)],), (tangents,))[1]
-    return moved.reshape(len(directions), _ROWS, -1).mean(1)
+    return _along(reader, x[torch.cat(rows)], tangents).reshape(len(directions), _ROWS, -1).mean(1)
+
+
+def _along(reader: Callable[[Tensor], Tensor], x: Tensor, tangents: Tensor) -> Tensor:
+    """``J(x) t`` row by row: the gradient, with respect to v, of the linear map v -> J^T v."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        output = reader(x)
+        cotangents = torch.zeros_like(output, requires_grad=True)
+        (pulled,) = torch.autograd.grad(output, x, cotangents, create_graph=True)
+        return torch.autograd.grad(pulled, cotangents, tangents)[0].detach()
 
 
 def splitting_score(
