@@ -13,6 +13,7 @@ from modelassay.testbeds.scores import graph_terms
 
 HINGES = two_sided()
 """What every circuit wants of its neurons."""
+_ROWS = 4096  # inputs whose circuits are drawn at once (ours)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,11 +88,14 @@ def draw_inputs(
     packing: Packing, count: int, generator: torch.Generator
 ) -> Float[Tensor, "input active 2"]:
     """Different circuits at random, each with x uniform on [-1, 1]."""
-    keys = [
-        torch.rand(len(rows), packing.n_circuits, generator=generator)
-        for rows in torch.arange(count).split(4096)
-    ]
-    circuits = torch.cat([part.topk(packing.active, dim=1).indices for part in keys])
+    circuits = torch.cat(
+        [
+            torch.rand(len(rows), packing.n_circuits, generator=generator)
+            .topk(packing.active, dim=1)
+            .indices
+            for rows in torch.arange(count).split(_ROWS)
+        ]
+    )
     x = 2 * torch.rand(circuits.shape, generator=generator) - 1
     return torch.stack([circuits.float(), x], 2)
 
