@@ -150,6 +150,9 @@ class InterruptedProgress:
         if self.left == 0:
             signal.raise_signal(signal.SIGINT)
 
+    def now(self, what: str) -> None:
+        del what
+
 
 @pytest.mark.parametrize("steps", [1, 37])
 def test_interrupted_and_resumed_run_is_bit_identical(planted: Harvest, tmp_path: Path, steps: int):

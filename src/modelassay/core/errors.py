@@ -13,6 +13,7 @@ The tree::
       + OutputExistsError (FileExistsError)  an output is there already
       + StorageError (OSError)               the disk is full or may not be written
       + TooFewTokensError (ValueError)       not enough data for the claim asked for
+      + WorkerError (RuntimeError)           a parallel process did not finish its job
       + MissingExtraError (ImportError)      an optional dependency is not installed
 
 Messages follow one form: "<what must hold>; got <value>. <What to do>."
@@ -81,6 +82,10 @@ class StorageError(ModelassayError, OSError):
 
 class TooFewTokensError(ModelassayError, ValueError):
     """There is not enough data for the claim asked for."""
+
+
+class WorkerError(ModelassayError, RuntimeError):
+    """A parallel process did not finish its job."""
 
 
 class MissingExtraError(ModelassayError, ImportError):

@@ -18,6 +18,10 @@ class Task(Protocol):
         """`amount` more units are done; `numbers` are shown beside the bar."""
         ...
 
+    def now(self, what: str) -> None:
+        """Say beside the bar what is being worked on."""
+        ...
+
 
 @runtime_checkable
 class Progress(Protocol):
@@ -31,6 +35,9 @@ class Progress(Protocol):
 class _SilentTask:
     def advance(self, amount: int, **numbers: float) -> None:
         del amount, numbers
+
+    def now(self, what: str) -> None:
+        del what
 
 
 class _SilentProgress:
@@ -47,7 +54,10 @@ SILENT: Progress = _SilentProgress()
 class _RateColumn(bars.ProgressColumn):
     def render(self, task: bars.Task) -> Text:
         speed = task.finished_speed or task.speed
-        rate = f"{speed:,.0f} {task.fields['unit']}/s" if speed else ""
+        unit = task.fields["unit"]
+        rate = ""
+        if speed:
+            rate = f"{speed:,.0f} {unit}/s" if speed > 1 else f"{1 / speed:,.0f} s/{unit}"
         return Text(rate, style="cyan")
 
 
@@ -61,6 +71,9 @@ class _BarTask:
         if shown:
             self._display.update(self._identifier, numbers=shown)
         self._display.advance(self._identifier, amount)
+
+    def now(self, what: str) -> None:
+        self._display.update(self._identifier, numbers=what)
 
 
 class BarProgress:
