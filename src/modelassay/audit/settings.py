@@ -9,7 +9,7 @@ from modelassay.core.errors import ValueRangeError
 class AuditSettings:
     """Sample sizes of an audit: more is slower and gives narrower intervals."""
 
-    read_samples: int = 20
+    read_samples: int = 48
     """Interventions per latent in the read test, each beside its matched controls."""
     read_horizon: int = 8
     """Tokens after the intervention whose predictions are compared."""

@@ -6,7 +6,7 @@ side of a threshold (and, for *read*, the test survives the false discovery rate
 | question | evidence | yes | no |
 |---|---|---|---|
 | written | share of variance not predictable from the tokens | above 1/4 | below 1/4 |
-| read | log effect ratio to covariance-matched directions | above 0, q <= .05 | below 0, q <= .05 |
+| read | log(mean effect / covariance-matched control's) | above 0, q <= .05 | below 0, q <= .05 |
 | learned | best match in null twins | below .7 | above .7 |
 | stable | best match in a second seed | above .7 | below .7 |
 
@@ -96,7 +96,7 @@ def judge(
 
     Args:
         written: share of variance that the tokens do not predict, in (-inf, 1].
-        read: median log ratio of the latent's effect to its controls', with q-values.
+        read: log ratio of the latent's mean effect to its controls', with q-values.
         learned: best absolute correlation with a latent of a null twin's dictionary.
         stable: best absolute correlation with a latent of the second seed's dictionary.
     """

@@ -114,12 +114,12 @@ _ALL = (
         url="https://doi.org/10.1111/j.2517-6161.1995.tb02031.x",
     ),
     Reference(
-        key="wilcoxon1945",
-        authors="Wilcoxon, Frank",
-        title="Individual comparisons by ranking methods",
-        year=1945,
-        kind="article",
-        url="https://doi.org/10.2307/3001968",
+        key="fisher1935",
+        authors="Fisher, Ronald A.",
+        title="The design of experiments",
+        year=1935,
+        url="https://archive.org/details/in.ernet.dli.2015.502684",
+        kind="book",
     ),
     Reference(
         key="efron1979",

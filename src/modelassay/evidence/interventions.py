@@ -26,14 +26,12 @@ class Interventions:
 
     def by_document(
         self, values: Float[Tensor, " sample"], width: int
-    ) -> Float[Tensor, "latent document"]:
-        """Mean of each latent's samples in each document, NaN where there are none."""
+    ) -> Float[Tensor, "document latent"]:
+        """Sum of each latent's samples in each document, 0 where there are none; float64."""
         n_documents = int(self.document.max()) + 1 if len(self.document) else 1
-        place = self.latent * n_documents + self.document
-        counts = torch.bincount(place, minlength=width * n_documents)
-        sums = torch.zeros(width * n_documents, dtype=torch.float64)
-        sums.index_add_(0, place, values.double())
-        return (sums / counts).view(width, n_documents).float()
+        sums = torch.zeros(n_documents * width, dtype=torch.float64)
+        sums.index_add_(0, self.document * width + self.latent, values.double())
+        return sums.view(n_documents, width)
 
     def counts(self, width: int) -> Int[Tensor, " latent"]:
         """Number of samples of each latent."""

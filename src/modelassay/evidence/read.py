@@ -13,13 +13,10 @@ from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.evidence.activity import firings_by_document, too_thin
 from modelassay.evidence.documents import document_of_row
+from modelassay.evidence.effect_ratio import effect_ratio, ratio_evidence
 from modelassay.evidence.effects import Effects, edit_effects, next_block
 from modelassay.evidence.evidence import Evidence
-from modelassay.evidence.intervals import (
-    false_discovery_q_values,
-    pseudo_median,
-    signed_rank_p_values,
-)
+from modelassay.evidence.intervals import document_interval
 from modelassay.evidence.interventions import Interventions, draw_interventions
 from modelassay.evidence.sites import site_of
 from modelassay.evidence.surrogate import random_directions
@@ -102,7 +99,7 @@ def read(
         f"{max_position}, effect over {horizon + 1} tokens"
     )
     with_next = next_block(subject, site) is not None
-    return tuple(_evidence(drawn, effects, codes.width, described, with_next))
+    return tuple(_evidence(drawn, effects, codes.width, described, with_next, generator))
 
 
 def _edits(
@@ -123,88 +120,69 @@ def _edits(
 
 
 def _evidence(
-    drawn: Interventions, effects: Effects, width: int, described: str, with_next: bool
+    drawn: Interventions,
+    effects: Effects,
+    width: int,
+    described: str,
+    with_next: bool,
+    generator: torch.Generator,
 ) -> Iterator[Evidence]:
     n = drawn.counts(width)
-    latent, covariance, isotropic = (effects.kl + _KL_FLOOR).log().unbind(1)
+
+    def ratio(name: str, title: str, control: str, effect: str, table: Tensor) -> Evidence:
+        mine, theirs = (drawn.by_document(column, width) for column in table.unbind(1))
+        found = effect_ratio(mine, theirs, generator)
+        return ratio_evidence(
+            found,
+            name=name,
+            title=title,
+            control=control,
+            effect=effect,
+            over="documents",
+            n=n,
+        )
+
+    kl = effects.kl + _KL_FLOOR
     output = f"KL(clean || edited) in nats; {described}"
-    yield _ratio(
+    yield ratio(
         "read",
         "Read by the rest of the network",
         "a direction drawn from the activations' covariance",
         output,
-        drawn.by_document(latent - covariance, width),
-        n,
+        kl[:, [0, 1]],
     )
-    yield _ratio(
+    yield ratio(
         "read_isotropic",
         "Read by the rest of the network, against isotropic directions",
         "an isotropic random direction",
         output,
-        drawn.by_document(latent - isotropic, width),
-        n,
+        kl[:, [0, 2]],
     )
     if with_next:
-        change, control, _ = (effects.change + _CHANGE_FLOOR).log().unbind(1)
-        yield _ratio(
+        yield ratio(
             "read_next_layer",
             "Read by the next block",
             "a direction drawn from the activations' covariance",
             "the change of the next block's output beyond the edit passing through, in units of "
             f"the edit's norm; {described}",
-            drawn.by_document(change - control, width),
-            n,
+            effects.change[:, [0, 1]] + _CHANGE_FLOOR,
         )
-    centre, interval = pseudo_median(drawn.by_document(latent, width))
-    null, _ = pseudo_median(drawn.by_document(covariance, width))
+    sums = drawn.by_document(kl[:, 0], width)
+    counts = drawn.by_document(torch.ones(len(kl)), width)
+    interval = document_interval((sums, counts), torch.div, generator)
     yield Evidence(
         name="read_effect",
         title="Effect of resampling its value",
         scope="latent",
-        value=centre.exp(),
-        low=interval.low.exp(),
-        high=interval.high.exp(),
-        null=null.exp(),
+        value=(sums.sum(0) / counts.sum(0)).float(),
+        low=interval.low,
+        high=interval.high,
+        null=(drawn.by_document(kl[:, 1], width).sum(0) / counts.sum(0)).float(),
         null_description="The same for directions of equal norm drawn from the activations' "
         "covariance, at the same tokens.",
         n=n,
         unit="nats",
         better="higher",
-        definition=f"Typical {output}: exp of the Hodges-Lehmann centre of the documents' mean "
-        "logarithms. n counts samples.",
+        definition=f"Mean {output}. n counts samples.",
         references=("lee2024",),
-    )
-
-
-def _ratio(
-    name: str,
-    title: str,
-    control: str,
-    effect: str,
-    table: Float[Tensor, "latent document"],
-    n: Int[Tensor, " latent"],
-) -> Evidence:
-    centre, interval = pseudo_median(table)
-    p_values = signed_rank_p_values(table)
-    return Evidence(
-        name=name,
-        title=title,
-        scope="latent",
-        value=centre,
-        low=interval.low,
-        high=interval.high,
-        null=torch.zeros_like(centre),
-        null_description=f"The latent has the effect of {control}, of equal norm and at the same "
-        "token: log ratio 0.",
-        p_value=p_values,
-        q_value=false_discovery_q_values(p_values),
-        n=n,
-        unit="log ratio",
-        better="higher",
-        definition="Centre (Hodges-Lehmann) over documents of the mean over their samples of "
-        f"log(effect of resampling the latent's value / effect of {control}), where the effect is "
-        f"{effect}. The p-value is two-sided (Wilcoxon signed rank over documents), the interval "
-        "is the same test turned round; the one-sided p-value on the side of the estimate is half. "
-        "n counts samples.",
-        references=("lee2024", "wilcoxon1945", "benjamini1995"),
     )

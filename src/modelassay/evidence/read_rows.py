@@ -7,13 +7,9 @@ from torch import Tensor
 from modelassay.core.errors import ShapeError
 from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition
+from modelassay.evidence.effect_ratio import effect_ratio, ratio_evidence
 from modelassay.evidence.evidence import Evidence
-from modelassay.evidence.intervals import (
-    MIN_FIRINGS,
-    false_discovery_q_values,
-    pseudo_median,
-    signed_rank_p_values,
-)
+from modelassay.evidence.intervals import MIN_FIRINGS
 from modelassay.evidence.interventions import Interventions, draw_interventions
 from modelassay.evidence.sites import site_of
 from modelassay.evidence.surrogate import random_directions
@@ -77,33 +73,20 @@ def read_rows(
     covariance = torch.cov(activations.T, correction=0).float()
     control = edit.norm(dim=1, keepdim=True) * random_directions(len(edit), covariance, generator)
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
-    logs = [
-        (_effects(subject, site, inputs, outputs, drawn.row, each) / variance + _FLOOR).log()
+    effects = [
+        _effects(subject, site, inputs, outputs, drawn.row, each) / variance + _FLOOR
         for each in (edit, control)
     ]
-    table = _by_latent(drawn, logs[0] - logs[1], codes.width)
-    centre, interval = pseudo_median(table)
-    p_values = signed_rank_p_values(table)
-    return Evidence(
+    # Every input is a document of its own; a latent's samples are numbered 0, 1, ….
+    mine, theirs = (_by_turn(drawn, each, codes.width) for each in effects)
+    return ratio_evidence(
+        effect_ratio(mine, theirs, generator),
         name="read",
         title="Read by the rest of the network",
-        scope="latent",
-        value=centre,
-        low=interval.low,
-        high=interval.high,
-        null=torch.zeros_like(centre),
-        null_description="The latent has the effect of a direction drawn from the activations' "
-        "covariance, of equal norm and at the same input: log ratio 0.",
-        p_value=p_values,
-        q_value=false_discovery_q_values(p_values),
+        control="a direction drawn from the activations' covariance",
+        effect="the squared change of the output in units of its variance",
+        over="inputs",
         n=drawn.counts(codes.width),
-        unit="log ratio",
-        better="higher",
-        definition="Centre (Hodges-Lehmann) over sampled inputs of log(effect of resampling the "
-        "latent's value / effect of a covariance-drawn direction of equal norm); the effect is the "
-        "squared change of the output in units of its variance. The p-value is two-sided (Wilcoxon "
-        "signed rank); n counts inputs.",
-        references=("lee2024", "wilcoxon1945", "benjamini1995"),
     )
 
 
@@ -138,14 +121,14 @@ def _effects(
     return torch.cat(found)
 
 
-def _by_latent(
+def _by_turn(
     drawn: Interventions, values: Float[Tensor, " sample"], width: int
-) -> Float[Tensor, "latent turn"]:
-    """The samples of each latent in a row, NaN where there are none."""
+) -> Float[Tensor, "turn latent"]:
+    """The samples of each latent in a column, 0 where there are no more."""
     counts = drawn.counts(width)
     first = counts.cumsum(0) - counts
     order = drawn.latent.argsort(stable=True)
-    place = torch.arange(len(order)) - first[drawn.latent[order]]
-    table = torch.full((width, max(1, int(counts.max()))), torch.nan)
-    table[drawn.latent[order], place] = values[order].float()
+    turn = torch.arange(len(order)) - first[drawn.latent[order]]
+    table = torch.zeros(max(1, int(counts.max())), width, dtype=torch.float64)
+    table[turn, drawn.latent[order]] = values[order].double()
     return table
