@@ -5,7 +5,7 @@ Most are told of a whole dictionary; these are a latent's part in them.
 | metric | a latent's part |
 |---|---|
 | explained variance | what the reconstruction loses without it |
-| cross-entropy recovered | how much the next token's loss rises when it is taken out |
+| cross-entropy recovered | how much the next token's loss changes when it is taken out |
 | L0 | its firing rate (`modelassay.evidence.activity`) |
 | sparse probing accuracy | balanced accuracy at the concept that it alone tells best |
 | detection score | F1 of its best concept label on documents that did not choose it |
@@ -72,9 +72,11 @@ def cross_entropy_parts(
     latents: Int[Tensor, " chosen"],
     generator: torch.Generator,
 ) -> UsualMetric:
-    """Rise of the next token's loss per firing, in nats, when a latent is set to zero.
+    """|Change| of the next token's loss per firing, in nats, when a latent is set to zero.
 
-    Over random held-out texts in which it fires; summed over the whole text.
+    Over random held-out texts in which it fires; summed over the whole text. The sign is left out:
+    what a planted feature does to the predictions was drawn at random, and so helps as rarely as
+    it harms.
     """
     site, rows = site_of(decomposition), heldout.rows
     sparse = codes.to_scipy().tocsc()
@@ -103,8 +105,8 @@ def cross_entropy_parts(
             rise += losses[1] - losses[0]
             firings += len(position)
         if firings:
-            parts[number] = rise / firings
-    return UsualMetric(name="ce_rise", title="Cross-entropy recovered", values=parts)
+            parts[number] = abs(rise) / firings
+    return UsualMetric(name="ce_change", title="Cross-entropy recovered", values=parts)
 
 
 def _last(subject: Subject) -> Site:

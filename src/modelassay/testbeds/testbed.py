@@ -153,6 +153,17 @@ class Testbed:
             return [self.affinity(arm, decomposition) for arm in self.arms]
         return [scores.match_model for scores in self.scores_in_arms(decomposition)]
 
+    def nearest(
+        self, arm: Arm, decomposition: Decomposition
+    ) -> tuple[Float[Tensor, " latent"], Float[Tensor, " latent"]]:
+        """Each latent's largest similarity to a feature of the model, and of the activations."""
+        latents = self._latents(decomposition)
+        model, activations = (
+            self._similarity(arm, truth, latents).amax(1)
+            for truth in (arm.model_truth, arm.activations_truth)
+        )
+        return model, activations
+
     def _latents(self, decomposition: Decomposition) -> Latents:
         first = self.arms[0]
         return Latents(
