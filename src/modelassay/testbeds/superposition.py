@@ -40,7 +40,8 @@ Prediction: no method that sees the activations alone finds any w_t; a basis of 
 **Larger.** "T4b.large" has D = 4,000 and T = 8,000 at the same load, (z - 1) S²/D = .23 for z = 10,
 and as many active inputs a circuit; truths and scores take the first 400 circuits. Its activations
 are 0.6 GB, a dictionary of 16,000 latents 0.5 GB (2 GB with gradients and Adam), its encoder
-1.3e8 FLOP a token: hours on a CPU, minutes on a GPU. The post's own size, D = 40,000 and
+1.3e8 FLOP a token: hours on a CPU, minutes on a GPU (estimated; it has not been run, and its nulls
+alone take many minutes of one core). The post's own size, D = 40,000 and
 T = 80,000, has z = 101 at this load: 40,000 inputs give 50 active ones a circuit, 6.4 GB; a
 dictionary of 160,000 latents is 51 GB in float32, 205 GB with gradients and Adam, so two 141 GB
 GPUs, or one with half-precision weights and moments; 4 million tokens at 1.3e10 FLOP forward and
