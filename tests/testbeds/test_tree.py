@@ -8,6 +8,7 @@ import torch
 from modelassay.core.errors import ValueRangeError
 from modelassay.testbeds.conformance import conformance
 from modelassay.testbeds.methods import METHODS
+from modelassay.testbeds.picture import Grid
 from modelassay.testbeds.splitting import ancestors, effects, splitting_score, tree_distance
 from modelassay.testbeds.testbed import Testbed
 from modelassay.testbeds.tree import KINDS, SIZE, build, rho_if_roots_decide
@@ -60,13 +61,14 @@ def test_a_child_is_active_only_with_its_parent():
 
 
 def test_sparse_coding_splits_as_the_data_does_whatever_is_used(testbed: Testbed):
-    size = replace(SIZE, tokens=150_000)
+    size = replace(SIZE, tokens=100_000)
     relu = METHODS["relu_l1"].make(testbed.arms[0], size, 0)
     roots, leaves, regrouped = (testbed.own_scores(arm, relu) for arm in testbed.arms)
     assert roots["splitting"] > 0.1
     assert abs(leaves["splitting"]) < 0.1
     assert abs(regrouped["splitting"]) < 0.1
     (grid,) = testbed.draw({"ReLU": relu})
+    assert isinstance(grid, Grid)
     levels = grid.values
     assert levels[0, 0] > levels[0, 1] > levels[0, 2]  # eight latents: the roots
     assert levels[1, 1] > levels[0, 1]  # 32: the children

@@ -25,11 +25,13 @@ Turning the found plane by 2 pi j / 7 tells them apart::
 
 1 where every answer follows, 0 where none does (it is right at j = 0 alone). R is not the affinity
 of PAD: it is a property of an arm's reader and so much the same for every method that finds the
-plane; PAD asks what the latents are, and uses the corrected match.
+plane; PAD asks what the latents are, and uses the corrected match. A circle that training makes
+from co-occurrence alone, where nothing is added, is in `cooccurrence`, with the limit of R.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -40,6 +42,12 @@ from modelassay.decompositions.decomposition import Decomposition
 from modelassay.geometry.circles import Plane, irreducibility, plane_of_classes
 from modelassay.testbeds.arm import Arm, arm_subject
 from modelassay.testbeds.circle_shapes import known_indices
+from modelassay.testbeds.cooccurrence import (
+    TiedAutoencoder,
+    circle_from_co_occurrence,
+    draw_circle,
+    trained_on_co_occurrence,
+)
 from modelassay.testbeds.known import KnownNumber
 from modelassay.testbeds.picture import Drawing, Grid, Marks, Picture
 from modelassay.testbeds.registry import TestbedKind
@@ -156,14 +164,15 @@ def build(seed: int) -> Testbed:
         )
         for name, reader in readers.items()
     )
+    trained = cache(lambda: trained_on_co_occurrence(seed))
     return Testbed(
         name="T6",
         seed=seed,
         arms=arms,
         size=SIZE,
         own_scores=lambda arm, found: own_scores(arm, found, plane),
-        known=lambda: known(seed, arms, plane),
-        draw=lambda found: draw(arms, found),
+        known=lambda: known(seed, arms, plane, trained),
+        draw=lambda found: draw(arms, found, trained),
     )
 
 
@@ -212,8 +221,13 @@ def own_scores(
     }
 
 
-def known(seed: int, arms: Sequence[Arm], plane: Float[Tensor, "2 d"]) -> Sequence[KnownNumber]:
-    """R of both arms in the true plane, and the calibration of Engels' indices."""
+def known(
+    seed: int,
+    arms: Sequence[Arm],
+    plane: Float[Tensor, "2 d"],
+    trained: Callable[[], TiedAutoencoder],
+) -> Sequence[KnownNumber]:
+    """R of both arms in the true plane, the calibration of Engels' indices, a trained circle."""
     used, unused = arms
     true = plane_of_classes(_CIRCLE @ plane, torch.arange(_N), _N)
     followed = [
@@ -226,17 +240,21 @@ def known(seed: int, arms: Sequence[Arm], plane: Float[Tensor, "2 d"]) -> Sequen
         )
         for arm, expected in ((used, 1.0), (unused, 0.0))
     ]
-    return [*followed, *known_indices(seed)]
+    return [*followed, *known_indices(seed), *circle_from_co_occurrence(trained())]
 
 
-def draw(arms: Sequence[Arm], found: Mapping[str, Decomposition]) -> Sequence[Drawing]:
+def draw(
+    arms: Sequence[Arm],
+    found: Mapping[str, Decomposition],
+    trained: Callable[[], TiedAutoencoder],
+) -> Sequence[Drawing]:
     """The circle with each method's latents, and where the answers go when it is turned."""
     first, pictures = arms[0], list[Drawing]()
     for name, decomposition in found.items():
         plane = found_plane(first, decomposition)
         pictures.append(_circle_picture(name, plane, first, decomposition))
         pictures += [_turn_grid(name, plane, arm) for arm in arms]
-    return pictures
+    return [*pictures, draw_circle(trained())]
 
 
 def _circle_picture(name: str, plane: Plane, arm: Arm, decomposition: Decomposition) -> Picture:
@@ -281,6 +299,6 @@ KINDS: tuple[TestbedKind, ...] = (
         claim="A circle in the activations shows that the data has an order, not that the model "
         "uses it: two models with the same activations answer differently when it is turned.",
         build=build,
-        references=("engels2024",),
+        references=("engels2024", "prieto2026"),
     ),
 )
