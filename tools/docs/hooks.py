@@ -19,7 +19,7 @@ from modelassay.audit.verdict import THRESHOLDS
 from modelassay.cli import schemas
 from modelassay.cli.main import app
 
-_MARKER = re.compile(r"<!-- made from code: (\w+) ?([\w.]*) -->")
+_MARKER = re.compile(r"<!-- made from code: (\w+) ?([\w. ]*?) -->")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -29,7 +29,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 def command_help(name: str) -> str:
     """What `modelassay NAME --help` prints."""
-    arguments = [name, "--help"] if name else ["--help"]
+    arguments = [*name.split(), "--help"]
     runner = CliRunner(env={"COLUMNS": "96", "TERMINAL_WIDTH": "96"})
     result = runner.invoke(app, arguments, prog_name="modelassay", catch_exceptions=False)
     return f"```text\n{result.stdout.strip()}\n```"

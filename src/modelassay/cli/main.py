@@ -16,9 +16,10 @@ from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
 from modelassay.cli.options import examples, note
 from modelassay.cli.report import report
+from modelassay.cli.testbeds import testbeds
 from modelassay.core.errors import ModelassayError
 
-_RESUMABLE = {"audit", "harvest", "fit"}
+_RESUMABLE = {"audit", "harvest", "fit", "testbeds"}
 
 
 class Commands(TyperGroup):
@@ -102,6 +103,7 @@ app.command(
 )(report)
 app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)
 app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
+app.add_typer(testbeds, name="testbeds")
 
 
 def main() -> None:

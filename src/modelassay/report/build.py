@@ -6,6 +6,7 @@ from modelassay.audit.result import Audit
 from modelassay.report.degrade import or_broken
 from modelassay.report.parts import Page, Part, Section
 from modelassay.report.sections import (
+    calibration,
     evidence,
     latents,
     methods,
@@ -35,6 +36,15 @@ _PLAN: tuple[tuple[str, str, tuple[Maker, ...]], ...] = (
     ),
     ("variance", "Variance", (variance.how_to_read, variance.scatter)),
     ("evidence", "Evidence", (evidence.answers, evidence.distributions)),
+    (
+        "calibration",
+        "Calibration",
+        (
+            calibration.how_to_read,
+            calibration.worth_of_verdicts,
+            calibration.worth_of_scores,
+        ),
+    ),
     ("latents", "Latents", (latents.catalogue,)),
     (
         "methods",

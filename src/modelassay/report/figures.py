@@ -6,9 +6,11 @@ from itertools import accumulate
 
 from modelassay.report.axes import Axis, tick_label
 from modelassay.report.parts import Estimate, Histogram, Metric
+from modelassay.testbeds.standing import Mean
 
 STRIP_WIDTH = 200.0
 STRIP_ROW = 11.0
+VERDICT_WIDTH, VERDICT_PAD = 150.0, 8.0
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT = 320.0, 120.0
 _PAD = 6.0
 
@@ -56,6 +58,35 @@ def numbers_of(estimate: Estimate | None) -> list[float | None]:
         return [None] * 4
     numbers = (estimate.value, estimate.low, estimate.high, estimate.null)
     return [None if math.isnan(number) else number for number in numbers]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerdictDot:
+    """A V between the activations' truth on the left and the model's on the right."""
+
+    share: float
+    x: float | None
+    """None if it is not defined."""
+    low: float | None
+    """None if the interval is not known."""
+    high: float | None
+
+
+def verdict_dot(v: Mean) -> VerdictDot:
+    """Where a V and its interval lie."""
+
+    def across(value: float) -> float | None:
+        if math.isnan(value):
+            return None
+        return round(VERDICT_PAD + value * (VERDICT_WIDTH - 2 * VERDICT_PAD), 2)
+
+    share = 0.5 if math.isnan(v.value) else v.value
+    return VerdictDot(share=share, x=across(v.value), low=across(v.low), high=across(v.high))
+
+
+def numbers_of_mean(mean: Mean) -> list[float | None]:
+    """Value and interval, unrounded, for those who compute with them."""
+    return [None if math.isnan(n) else n for n in (mean.value, mean.low, mean.high)]
 
 
 def _x(axis: Axis, value: float) -> float:

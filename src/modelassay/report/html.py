@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from modelassay.report import figures
+from modelassay.report import drawings, figures
 from modelassay.report.axes import number, percent
 from modelassay.report.degrade import or_broken
+from modelassay.report.league_parts import Exhibit
 from modelassay.report.pack import Pack
 from modelassay.report.parts import (
     Broken,
@@ -35,6 +36,7 @@ _EXTRAS: dict[type, Callable[[Any, Pack], dict[str, Any]]] = {
     },
     Scatter: lambda part, pack: {"payload": _payload(scatter_payload(part, pack))},
     Catalogue: lambda part, pack: {"payload": _payload(catalogue_payload(part, pack))},
+    Exhibit: lambda part, _: {"drawn": [drawings.geometry(each) for each in part.drawings]},
 }
 """What a part's template needs beyond the part."""
 
@@ -73,7 +75,7 @@ def _draw(part: Part, pack: Pack) -> Markup:
     kind = type(part)
     extras = _EXTRAS[kind](part, pack) if kind in _EXTRAS else {}
     template = _environment().get_template(f"{kind.__name__.lower()}.html.j2")
-    return Markup(template.render(part=part, figures=figures, **extras))
+    return Markup(template.render(part=part, figures=figures, drawings=drawings, **extras))
 
 
 def _payload(content: dict[str, Any]) -> Markup:

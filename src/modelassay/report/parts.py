@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from modelassay.audit.parts import LatentDetails
 from modelassay.evidence.evidence import Better
 from modelassay.report.axes import Axis
+from modelassay.report.league_parts import Exhibit, HeatMap, KnownTable, Standings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +256,10 @@ Part = (
     | Table
     | Definitions
     | Code
+    | HeatMap
+    | Standings
+    | KnownTable
+    | Exhibit
     | Broken
 )
 

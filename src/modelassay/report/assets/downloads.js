@@ -21,7 +21,7 @@ const textOf = (cell) => cell.textContent.trim().replace(/\s+/g, " ").replace(/â
 
 // A cell that shows several numbers rounded may carry them whole, as data-cells.
 function rowsOf(table) {
-  return [...table.rows].map((row) =>
+  return [...table.rows].filter((row) => !("csvSkip" in row.dataset)).map((row) =>
     [...row.cells]
       .filter((cell) => !("csvSkip" in cell.dataset))
       .flatMap((cell) => (cell.dataset.cells ? JSON.parse(cell.dataset.cells) : [textOf(cell)])));

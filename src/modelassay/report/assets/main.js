@@ -15,7 +15,10 @@ async function start() {
   startTips();
   guarded(null, startDownloads);
   const place = document.getElementById("catalogue");
-  if (!place) return;
+  if (!place) {
+    document.documentElement.dataset.ready = "yes";
+    return;
+  }
   const pack = await readPack();
   const data = guarded(place, () => catalogueOf(readJson("catalogue-data"), pack));
   if (!data) return;

@@ -7,6 +7,7 @@ from modelassay.audit.result import Audit
 from modelassay.evidence.evidence import Evidence
 from modelassay.report.axes import Axis, axis_over, bin_counts
 from modelassay.report.parts import Histogram, Histograms, ShareBar, Shares
+from modelassay.report.sections.calibration import note_on
 from modelassay.report.sections.verdicts import data_of
 from modelassay.report.wording import ANSWER_CLASSES, VERDICT_CLASSES
 
@@ -55,6 +56,7 @@ def _histogram(audit: Audit, evidence: Evidence) -> Histogram:
     if np.isfinite(null).any():
         null_counts = bin_counts(axis, null[measured], _BINS)
         note += f" Null: {evidence.null_description.rstrip('.')}."
+    note = f"{note} {note_on(evidence.name)}".rstrip()
     return Histogram(
         title=evidence.title,
         unit=evidence.unit,

@@ -5,6 +5,7 @@ import torch
 from modelassay.audit.result import Audit
 from modelassay.evidence.evidence import Evidence
 from modelassay.report.parts import Catalogue, EvidenceColumn
+from modelassay.report.sections.calibration import note_on
 from modelassay.report.sections.evidence import axis_of, threshold_of
 from modelassay.report.sections.verdicts import data_of
 from modelassay.report.wording import QUESTIONS, VERDICT_CLASSES
@@ -35,7 +36,7 @@ def _column(audit: Audit, evidence: Evidence) -> EvidenceColumn:
         unit=evidence.unit,
         better=evidence.better,
         null_description=evidence.null_description,
-        definition=evidence.definition,
+        definition=f"{evidence.definition} {note_on(evidence.name)}".rstrip(),
         threshold=threshold,
         axis=axis_of(evidence, threshold),
         value=evidence.value.to(torch.float32).numpy(),

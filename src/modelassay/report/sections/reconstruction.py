@@ -6,6 +6,7 @@ from modelassay.audit.result import Audit
 from modelassay.evidence.evidence import Evidence
 from modelassay.report.axes import axis_over
 from modelassay.report.parts import Comparison, Estimate, Metric, Paragraph
+from modelassay.report.sections.calibration import note_on
 from modelassay.report.sections.verdicts import data_of
 
 
@@ -60,7 +61,7 @@ def _metric(evidence: list[Evidence | None]) -> Metric:
         title=first.title,
         unit=first.unit,
         better=first.better,
-        definition=first.definition,
+        definition=f"{first.definition} {note_on(first.name)}".rstrip(),
         null_description=first.null_description,
         n=int(first.n[0]),
         estimates=estimates,
