@@ -8,7 +8,8 @@ import torch
 from modelassay.core.randomness import generator
 from modelassay.geometry.knockoff_readers import superposition_suffices
 from modelassay.testbeds.conformance import conformance
-from modelassay.testbeds.knockoff import KINDS, SIZE, gaps, original_of, performances
+from modelassay.testbeds.knockoff import KINDS, SIZE
+from modelassay.testbeds.knockoff_gaps import gaps, original_of, performances
 from modelassay.testbeds.knockoff_space import (
     draw_items,
     make_space,

@@ -41,6 +41,16 @@ from modelassay.core.randomness import derived
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.geometry.circles import Plane, irreducibility, plane_of_classes
 from modelassay.testbeds.arm import Arm, arm_subject
+from modelassay.testbeds.circle_model import (
+    CIRCLE,
+    DAYS,
+    N_DAYS,
+    NAME,
+    NAMES,
+    NamingReader,
+    Trunk,
+    TurningReader,
+)
 from modelassay.testbeds.circle_shapes import known_indices
 from modelassay.testbeds.cooccurrence import (
     TiedAutoencoder,
@@ -54,101 +64,46 @@ from modelassay.testbeds.registry import TestbedKind
 from modelassay.testbeds.testbed import Size, Testbed
 from modelassay.testbeds.truth import Truth
 
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_N = len(DAYS)
 _D = 64
 _N_OTHERS = 40
 _P_OTHERS, _P_ON_ITS_DAY = 0.15, 0.25
 _COUNT = 1.5  # length of a count's direction (ours): other things vary as much as the circle does
-_NAME = 0.6  # length of a name beside the circle's radius of 1 (ours): the plane comes first
 _N_DATA, _N_INTERVENTIONAL = 20_000, 4_000
 _N_TURNED = 2_000  # inputs whose answers are followed (ours)
-_ANGLES = 2 * math.pi / _N * torch.arange(_N)
-_CIRCLE = torch.stack([_ANGLES.cos(), _ANGLES.sin()], 1)
-_TURNS = _ANGLES[:, None] * torch.tensor([2.0, 3.0])
-_NAMES = torch.stack([_TURNS.cos(), _TURNS.sin()], 2).flatten(1) / math.sqrt(2)
 SIZE = Size(width=64, k=8, tokens=600_000)
-
-
-class _Trunk(nn.Module):
-    """Indicators of day, name and count, and sparse values, to the activations."""
-
-    columns: Tensor
-
-    def __init__(self, columns: Float[Tensor, "input d"]) -> None:
-        super().__init__()
-        self.register_buffer("columns", columns)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """One row of the table for every input that is on, weighted."""
-        return inputs @ self.columns
-
-
-class TurningReader(nn.Module):
-    """Adds days by turning the circle."""
-
-    plane: Tensor
-    counts: Tensor
-    wanted: Tensor
-
-    def __init__(self, plane: Float[Tensor, "2 d"], counts: Float[Tensor, "count d"]) -> None:
-        super().__init__()
-        self.register_buffer("plane", plane)
-        self.register_buffer("counts", counts)
-        index = (torch.arange(_N)[:, None] - torch.arange(_N)) % _N
-        self.register_buffer("wanted", _CIRCLE[index])  # [answer, count, 2]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``logit_a = sum_k count_k <point, circle at a - k>``."""
-        return torch.einsum("bk,akc,bc->ba", x @ self.counts.T, self.wanted, x @ self.plane.T)
-
-
-class NamingReader(nn.Module):
-    """Looks a day up by its name."""
-
-    names: Tensor
-
-    def __init__(self, names: Float[Tensor, "day d"]) -> None:
-        super().__init__()
-        self.register_buffer("names", names)
-        self.threshold = float((_NAMES @ _NAMES.T - 2 * torch.eye(_N)).max())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``logit_a = ReLU(n_a . N^T x / 0.6 - b) / (1 - b)``: an indicator of the day."""
-        return (x @ self.names.T / _NAME - self.threshold).relu() / (1 - self.threshold)
 
 
 def _inputs(seed: int, purpose: str, count: int, *, independent: bool) -> Tensor:
     generator = derived(seed, "T6", purpose)
-    day, added = torch.randint(_N, (2, count), generator=generator)
+    day, added = torch.randint(N_DAYS, (2, count), generator=generator)
     others = 0.5 + torch.rand(count, _N_OTHERS, generator=generator)
-    its_day = day[:, None] == torch.arange(_N_OTHERS) % _N
+    its_day = day[:, None] == torch.arange(_N_OTHERS) % N_DAYS
     chance = torch.where(its_day & (not independent), _P_ON_ITS_DAY, _P_OTHERS)
     on = torch.rand(count, _N_OTHERS, generator=generator) < chance
-    hot = [nn.functional.one_hot(each, _N).float() for each in (day, added)]
+    hot = [nn.functional.one_hot(each, N_DAYS).float() for each in (day, added)]
     return torch.cat([*hot, others * on], 1)
 
 
 def _day(inputs: Tensor) -> Tensor:
-    return inputs[:, :_N]
+    return inputs[:, :N_DAYS]
 
 
 def build(seed: int) -> Testbed:
     """The testbed: two arms, *used* and *unused*."""
     rotation = torch.linalg.qr(torch.randn(_D, _D, generator=derived(seed, "T6", "rotation")))[0]
-    sizes = [2, _NAMES.shape[1], _N, _N_OTHERS]
+    sizes = [2, NAMES.shape[1], N_DAYS, _N_OTHERS]
     plane, basis, counts, others = rotation[: sum(sizes)].split(sizes)
-    names = _NAMES @ basis
-    days = _CIRCLE @ plane + _NAME * names
-    trunk = _Trunk(torch.cat([days, _COUNT * counts, others]))
+    names = NAMES @ basis
+    days = CIRCLE @ plane + NAME * names
+    trunk = Trunk(torch.cat([days, _COUNT * counts, others]))
     readers = {"used": TurningReader(plane, counts / _COUNT), "unused": NamingReader(names)}
     truths = {
         "used": Truth(
             names=("cosine", "sine"),
-            scalars=lambda inputs: _day(inputs) @ _CIRCLE,
+            scalars=lambda inputs: _day(inputs) @ CIRCLE,
             covectors=plane,
         ),
-        "unused": Truth(names=DAYS, scalars=_day, covectors=names / _NAME),
+        "unused": Truth(names=DAYS, scalars=_day, covectors=names / NAME),
     }
     indicators = Truth(names=DAYS, scalars=_day, covectors=days)
     data = _inputs(seed, "data", _N_DATA, independent=False)
@@ -182,7 +137,7 @@ def found_plane(arm: Arm, decomposition: Decomposition) -> Plane:
     The mean of a reconstruction weights each latent's direction by how it varies with the day, so
     latents of other things drop out without a threshold.
     """
-    return plane_of_classes(decomposition(arm.activations), _day(arm.data).argmax(1), _N)
+    return plane_of_classes(decomposition(arm.activations), _day(arm.data).argmax(1), N_DAYS)
 
 
 def answers_that_follow(arm: Arm, plane: Plane) -> Float[Tensor, "turn shift"]:
@@ -190,21 +145,21 @@ def answers_that_follow(arm: Arm, plane: Plane) -> Float[Tensor, "turn shift"]:
     inputs = arm.data[:_N_TURNED]
     before = arm.output(inputs=inputs).argmax(1)
     shares: list[Tensor] = []
-    for turn in range(_N):
-        angle = 2 * math.pi * turn / _N
+    for turn in range(N_DAYS):
+        angle = 2 * math.pi * turn / N_DAYS
         output = arm.subject.run(
             inputs, edit={arm.site: lambda x, angle=angle: plane.turned(x, angle)}
         ).logits
         assert output is not None
-        moved = (output.argmax(1) - before) % _N
-        shares.append(torch.bincount(moved, minlength=_N) / len(inputs))
+        moved = (output.argmax(1) - before) % N_DAYS
+        shares.append(torch.bincount(moved, minlength=N_DAYS) / len(inputs))
     return torch.stack(shares)
 
 
 def response(arm: Arm, plane: Plane) -> float:
     """R: 1 if every answer moves with the plane, 0 if none does."""
     followed = float(answers_that_follow(arm, plane).diagonal().mean())
-    return (followed - 1 / _N) / (1 - 1 / _N)
+    return (followed - 1 / N_DAYS) / (1 - 1 / N_DAYS)
 
 
 def own_scores(
@@ -229,7 +184,7 @@ def known(
 ) -> Sequence[KnownNumber]:
     """R of both arms in the true plane, the calibration of Engels' indices, a trained circle."""
     used, unused = arms
-    true = plane_of_classes(_CIRCLE @ plane, torch.arange(_N), _N)
+    true = plane_of_classes(CIRCLE @ plane, torch.arange(N_DAYS), N_DAYS)
     followed = [
         KnownNumber(
             name=f"R in the true plane, {arm.name}",
@@ -287,8 +242,8 @@ def _turn_grid(name: str, plane: Plane, arm: Arm) -> Grid:
         "by so many sevenths (rows): on the diagonal if the circle is used, in the first column "
         "if not.",
         values=answers_that_follow(arm, plane),
-        row_names=tuple(f"{turn}/7" for turn in range(_N)),
-        column_names=tuple(f"+{shift}" for shift in range(_N)),
+        row_names=tuple(f"{turn}/7" for turn in range(N_DAYS)),
+        column_names=tuple(f"+{shift}" for shift in range(N_DAYS)),
     )
 
 
