@@ -1,14 +1,14 @@
 """A hidden code that only its own reader can use: a control.
 
 Construction (after the encryption argument of Lampinen et al. 2025): eight plain features g, each
-U[0, 1] with chance 0.2, and eight used features f, each U[-1, 1], all independent. The trunk
+U[0, 4] with chance 0.2, and eight used features f, each U[-1, 1], all independent. The trunk
 scrambles f by additive couplings of its halves (f_1, f_2), one after the other,
 
     f_1 += 3 sin(A f_2 + a),    f_2 += 3 sin(B f_1 + b),
 
-with random A, B of entries N(0, 3^2), and writes z = Q (g, scrambled f), Q a random rotation. Each
-step can be undone exactly, by subtracting instead of adding in the reverse order, and arm
-"decoder" does so: it outputs f. Arm "plain" reads g.
+with A, B of entries 3 and -3 and orthogonal rows, and writes z = Q (g, scrambled f), Q a random
+rotation. Each step can be undone exactly, by subtracting instead of adding in the reverse order,
+and arm "decoder" does so: it outputs f. Arm "plain" reads g.
 
 - Model's truth: f in arm "decoder" (no linear map reads it, so there are no covectors), g in arm
   "plain", with covectors.
@@ -25,6 +25,7 @@ variance 1/3, keeps ``R^2 = (1/3) / (1/3 + 9/2) = 2/29`` of a linear reading.
 from collections.abc import Mapping, Sequence
 from typing import final
 
+import scipy.linalg
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,7 +42,9 @@ from modelassay.testbeds.truth import Truth
 
 N_PLAIN, N_USED = 8, 8
 _ON = 0.2
+_PLAIN_SIZE = 4.0  # so that they stand out from the scrambled code (ours)
 _AMPLITUDE, _FREQUENCY = 3.0, 3.0
+_ORTHOGONAL = torch.tensor(scipy.linalg.hadamard(N_USED // 2)).float()
 _N_DATA, _N_INTERVENTIONAL = 20_000, 6000
 _SIZE = Size(width=48, k=8, tokens=400_000, batch_tokens=512)
 
@@ -53,7 +56,9 @@ class Couplings(nn.Module):
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         half = N_USED // 2
-        weights = torch.randn(2, half, half, generator=generator) * _FREQUENCY
+        signs = torch.randint(2, (2, 1, half), generator=generator) * 2 - 1
+        # Orthogonal rows: two coordinates that get like terms would show their difference.
+        weights = _FREQUENCY * _ORTHOGONAL * signs
         phases = torch.rand(2, half, generator=generator) * 2 * torch.pi
         self.weights = nn.Parameter(weights, requires_grad=False)
         self.phases = nn.Parameter(phases, requires_grad=False)
@@ -91,7 +96,7 @@ class Decoder(nn.Module):
 
 def draw_features(count: int, generator: torch.Generator) -> Float[Tensor, "input feature"]:
     """Plain features, then used ones."""
-    plain = torch.rand(count, N_PLAIN, generator=generator)
+    plain = _PLAIN_SIZE * torch.rand(count, N_PLAIN, generator=generator)
     plain = plain * (torch.rand(count, N_PLAIN, generator=generator) < _ON)
     return torch.cat([plain, torch.rand(count, N_USED, generator=generator) * 2 - 1], 1)
 
@@ -177,6 +182,7 @@ def _known(decoder: Arm) -> Sequence[KnownNumber]:
         KnownNumber(
             name="largest error of the decoded features",
             expected=0.0,
+            # Each of two steps can enlarge rounding, some 1e-6, by |3 A| = 18.
             tolerance=1e-3,
             measured=float((decoder.output() - used).abs().max()),
             source="derived: couplings are undone exactly, up to rounding",
