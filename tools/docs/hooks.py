@@ -18,6 +18,7 @@ import modelassay
 from modelassay.audit.verdict import THRESHOLDS
 from modelassay.cli import schemas
 from modelassay.cli.main import app
+from modelassay.testbeds.catalogue import TESTBEDS
 
 _MARKER = re.compile(r"<!-- made from code: (\w+) ?([\w. ]*?) -->")
 
@@ -91,11 +92,18 @@ def thresholds(_: str) -> str:
     return "\n".join(["| threshold | value | reason |", "|---|---|---|", *rows])
 
 
+def testbeds(_: str) -> str:
+    """All testbeds, with what each claims."""
+    rows = [f"| `{kind.name}` | {kind.title} | {kind.claim} |" for kind in TESTBEDS.values()]
+    return "\n".join(["| name | what it is | what it claims |", "|---|---|---|", *rows])
+
+
 MAKERS: dict[str, Callable[[str], str]] = {
     "command": command_help,
     "json": json_objects,
     "modules": module_pages,
     "text": module_text,
     "names": public_names,
+    "testbeds": testbeds,
     "thresholds": thresholds,
 }
