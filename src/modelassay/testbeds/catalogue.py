@@ -8,7 +8,10 @@ from modelassay.core.errors import ValueRangeError
 from modelassay.testbeds import (
     boolean,
     circle,
+    controls,
+    curve,
     knockoff,
+    mismatch,
     product,
     relu_pieces,
     superposition,
@@ -18,6 +21,8 @@ from modelassay.testbeds import (
 from modelassay.testbeds.registry import TestbedKind
 
 _ALL: tuple[TestbedKind, ...] = (
+    *curve.KINDS,
+    *mismatch.KINDS,
     *product.KINDS,
     *relu_pieces.KINDS,
     *superposition.KINDS,
@@ -26,6 +31,7 @@ _ALL: tuple[TestbedKind, ...] = (
     *tree.KINDS,
     *boolean.KINDS,
     *triples.KINDS,
+    *controls.KINDS,
 )
 TESTBEDS: dict[str, TestbedKind] = {kind.name: kind for kind in _ALL}
 """Name -> testbed, in the order of the league."""
