@@ -29,6 +29,8 @@ class Shape:
     title: str
     path: str
     """SVG path."""
+    variant: int
+    """Tells marks of one kind and role apart: 0, 1, …"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,10 @@ def plot(picture: Picture) -> Plot:
         ]
         origin = place(0.0, 0.0)
         path = _path(marks.kind, points, origin)
-        shapes.append(Shape(kind=marks.kind, role=marks.role, title=marks.title, path=path))
+        alike = sum((s.kind, s.role) == (marks.kind, marks.role) for s in shapes)
+        shapes.append(
+            Shape(kind=marks.kind, role=marks.role, title=marks.title, path=path, variant=alike % 5)
+        )
     return Plot(
         left=_LEFT,
         right=right,

@@ -37,11 +37,11 @@ def anchor_of(testbed: str) -> str:
 
 def headline(league: League) -> Paragraph:
     """How often a method found the model's features, in one sentence."""
-    standings = league.standings()
-    counts = Counter(standing.found for standing in standings)
+    # By arm, not by testbed: in some arms the features of the activations are the model's.
+    counts = Counter(row.found for row in league.rows)
     return Paragraph(
         role="headline",
-        text=f"In {counts['model']} of {len(standings)} pairings a method finds the features of "
+        text=f"In {counts['model']} of {len(league.rows)} trials a method finds the features of "
         f"the model alone, in {counts['activations']} those of the activations alone.",
     )
 
@@ -93,7 +93,8 @@ def how_to_read(league: League) -> Paragraph:
         "activations are the same bit for bit, and whose readers differ. A method that sees "
         "activations alone gives the same answer in every arm, so that it cannot tell them apart "
         "(PAD~ is 0 by construction, whatever it finds); it was fitted once and scored in every "
-        f"arm. Intervals are over {len(league.seeds)} constructions.",
+        "arm. A trial is one method in one arm of one construction. "
+        f"Intervals are over {len(league.seeds)} constructions.",
     )
 
 
@@ -105,8 +106,9 @@ def standings(league: League) -> Standings:
         caption="Means over arms and constructions with 95 % intervals over constructions "
         f"(Student's t{', none with a single construction' if len(league.seeds) < 2 else ''}). "
         f"A truth counts as found above {FOUND} and as missed below {MISSED}. The dot is hollow "
-        "where neither truth was found to a fifth: its place then says little. † marks methods "
-        "that see the model. Seconds are for one construction, all arms.",
+        "where neither truth was found to a fifth: its place then says little. “found” is by the "
+        "mean matches; the arms one by one are under Testbeds. † marks methods that see the "
+        "model. Seconds are for one construction, all arms.",
     )
 
 
