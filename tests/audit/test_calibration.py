@@ -61,7 +61,7 @@ def test_undetermined_stands_between_the_verdicts() -> None:
             [trial(0, 0, verdict="undetermined"), trial(1, 0, verdict="undetermined")], seed=0
         ).value
         == 0.5
-    )  # noqa: E501
+    )
 
 
 def test_a_calibration_round_trips(tmp_path: Path) -> None:

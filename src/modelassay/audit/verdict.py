@@ -52,8 +52,18 @@ WRITTEN = Threshold(
     value=0.25,
     reason="Latents made to be exact lookups of the last one or two tokens read at most 0.18 on "
     "the bundled corpus (95th percentile; `python -m benchmarks.lookup_floor`), because some pairs "
-    "are too rare to be learned. Above 1/4 something else than such a lookup is at work. Exact "
-    "lookups of three tokens read 0.54: those cannot be told from computation with this much text.",
+    "are too rare to be learned. Above 1/4 something else than such a lookup is at work; of the "
+    "features that planted models compute from their context, 95 % read above 0.6 (setting seeds "
+    "0, 1, 2). Exact lookups of three tokens read 0.54: those cannot be told from computation with "
+    "this much text.",
+)
+READ = Threshold(
+    name="read: log effect ratio",
+    value=0.0,
+    reason="At 0 the latent moves the predictions exactly as much as its controls. On planted "
+    "models (setting seeds 0, 1, 2; `python -m tools.calibrate`) this cut tells features of the "
+    "model from ignored ones with a balanced accuracy of 0.977; the best one, between 0.12 and "
+    "0.18, reaches 0.981, which is no reason to leave 0.",
 )
 READ_Q = Threshold(
     name="read: false discovery rate",
@@ -64,9 +74,10 @@ MATCH = Threshold(
     name="match",
     value=0.7,
     reason="A correlation of 0.7 means that half of the variance is shared: the two latents are "
-    "then more alike than different (ours).",
+    "then more alike than different (ours). On planted models (setting seeds 0, 1, 2) no feature "
+    "matches a null twin above 0.38, and 95 % match a second seed above 0.97.",
 )
-THRESHOLDS = (MIN_FIRINGS, MIN_DOCUMENTS, WRITTEN, READ_Q, MATCH)
+THRESHOLDS = (MIN_FIRINGS, MIN_DOCUMENTS, WRITTEN, READ, READ_Q, MATCH)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,8 +115,8 @@ def judge(
     tables = {
         "written": _side(written.low > WRITTEN.value, written.high < WRITTEN.value),
         "read": _side(
-            (read.low > 0) & (significant <= READ_Q.value),
-            (read.high < 0) & (significant <= READ_Q.value),
+            (read.low > READ.value) & (significant <= READ_Q.value),
+            (read.high < READ.value) & (significant <= READ_Q.value),
         ),
         "learned": _side(learned.high < MATCH.value, learned.low > MATCH.value),
         "stable": _side(stable.low > MATCH.value, stable.high < MATCH.value),

@@ -52,6 +52,39 @@ _ALL = (
         "2405.10928",
     ),
     _arxiv(
+        "hanni2024",
+        "Hänni, Kaarel and Mendel, Jake and Vaintrob, Dmitry and Chan, Lawrence",
+        "Mathematical models of computation in superposition",
+        "2408.05451",
+    ),
+    _arxiv(
+        "lampinen2025",
+        "Lampinen, Andrew Kyle and others",
+        "Representation biases: will we achieve complete understanding by analyzing "
+        "representations?",
+        "2507.22216",
+    ),
+    _arxiv(
+        "ayonrinde2024",
+        "Ayonrinde, Kola and Pearce, Michael T. and Sharkey, Lee",
+        "Interpretability as compression: reconsidering SAE explanations of neural activations "
+        "with MDL-SAEs",
+        "2410.11179",
+    ),
+    Reference(
+        key="anders2024",
+        authors="Anders, Evan and others",
+        title="Sparse autoencoders find composed features in small toy models",
+        year=2024,
+        url="https://www.lesswrong.com/posts/a5wwqza2cY3W7L9cj",
+    ),
+    _arxiv(
+        "chanin2026",
+        "Chanin, David and Garriga-Alonso, Adrià",
+        "SynthSAEBench: evaluating sparse autoencoders on scalable realistic synthetic data",
+        "2602.14687",
+    ),
+    _arxiv(
         "gao2024", "Gao, Leo and others", "Scaling and evaluating sparse autoencoders", "2406.04093"
     ),
     _arxiv(

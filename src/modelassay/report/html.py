@@ -36,7 +36,10 @@ _EXTRAS: dict[type, Callable[[Any, Pack], dict[str, Any]]] = {
     },
     Scatter: lambda part, pack: {"payload": _payload(scatter_payload(part, pack))},
     Catalogue: lambda part, pack: {"payload": _payload(catalogue_payload(part, pack))},
-    Exhibit: lambda part, _: {"drawn": [drawings.geometry(each) for each in part.drawings]},
+    Exhibit: lambda part, _: {
+        "drawn": [drawings.geometry(each) for each in part.drawings],
+        "plot": drawings,
+    },
 }
 """What a part's template needs beyond the part."""
 
@@ -75,7 +78,7 @@ def _draw(part: Part, pack: Pack) -> Markup:
     kind = type(part)
     extras = _EXTRAS[kind](part, pack) if kind in _EXTRAS else {}
     template = _environment().get_template(f"{kind.__name__.lower()}.html.j2")
-    return Markup(template.render(part=part, figures=figures, drawings=drawings, **extras))
+    return Markup(template.render(part=part, figures=figures, **extras))
 
 
 def _payload(content: dict[str, Any]) -> Markup:

@@ -195,4 +195,5 @@ KIND = TestbedKind(
     claim="A dictionary of activations finds the joint states that the data made of a circuit's "
     "input bits, not the gates that the rest of the model reads.",
     build=build,
+    references=("chughtai2025",),
 )

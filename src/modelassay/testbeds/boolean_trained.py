@@ -170,4 +170,5 @@ KIND = TestbedKind(
     claim="As T8.slots in a network that was trained on the circuit: what a dictionary finds is "
     "made by the data, what is read was made by training.",
     build=build,
+    references=("chughtai2025",),
 )

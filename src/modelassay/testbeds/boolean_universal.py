@@ -248,4 +248,5 @@ KIND = TestbedKind(
     claim="A layer holds more ANDs than it has neurons; a dictionary of its activations finds the "
     "pairs of bits that come together in the data, not the pairs that are read.",
     build=build,
+    references=("hanni2024",),
 )

@@ -145,6 +145,7 @@ def _kind(variant: str, title: str, curve: Curve) -> TestbedKind:
             "coding tiles a curve of which the model reads two scalars."
         ),
         build=partial(build, name, curve),
+        references=("chughtai2025",),
     )
 
 

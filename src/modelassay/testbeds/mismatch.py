@@ -291,5 +291,6 @@ KINDS: tuple[TestbedKind, ...] = (
             "elsewhere, and nothing in the activations says where."
         ),
         build=build,
+        references=("chughtai2025",),
     ),
 )

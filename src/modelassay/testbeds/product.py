@@ -289,6 +289,7 @@ def _kind(colours: int, shapes: int) -> TestbedKind:
             "model reads pairs, colours and shapes, or the exclusive or of both."
         ),
         build=partial(build, world),
+        references=("chughtai2025", "anders2024", "ayonrinde2024"),
     )
 
 

@@ -44,4 +44,5 @@ KIND = TestbedKind(
     title="Boolean circuit, trunk re-initialised",
     claim="In a network of random weights there are no features of the model to find.",
     build=build,
+    references=("heap2025",),
 )

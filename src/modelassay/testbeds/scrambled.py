@@ -203,4 +203,5 @@ KIND = TestbedKind(
     claim="What a model uses may lie in its activations in a form that only its own reader can "
     "undo: no linear or sparse method finds it, and what lies open is not used.",
     build=build,
+    references=("lampinen2025",),
 )

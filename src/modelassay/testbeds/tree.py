@@ -268,5 +268,6 @@ KINDS: tuple[TestbedKind, ...] = (
         claim="A dictionary splits features as the data does, level by level; whether a level is "
         "the model's is decided by what reads it.",
         build=build,
+        references=("chanin2026",),
     ),
 )

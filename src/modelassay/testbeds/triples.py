@@ -241,5 +241,6 @@ KINDS: tuple[TestbedKind, ...] = (
             "same length, and reconstruction with sparsity cannot say which the model reads."
         ),
         build=build,
+        references=("ayonrinde2024",),
     ),
 )

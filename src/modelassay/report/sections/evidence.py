@@ -12,7 +12,12 @@ from modelassay.report.sections.verdicts import data_of
 from modelassay.report.wording import ANSWER_CLASSES, VERDICT_CLASSES
 
 _BINS = 36
-_DECISIVE = {"written": "written share", "null_twin_match": "match", "stable": "match"}
+_DECISIVE = {
+    "written": "written share",
+    "read": "read: log effect ratio",
+    "null_twin_match": "match",
+    "stable": "match",
+}
 """Evidence -> name of the threshold that its question is decided at."""
 
 
@@ -70,8 +75,6 @@ def _histogram(audit: Audit, evidence: Evidence) -> Histogram:
 
 def threshold_of(audit: Audit, name: str) -> float | None:
     """The value that decides a question by the evidence of that name; None if none does."""
-    if name == "read":
-        return 0.0  # of a log ratio: the same effect as the controls
     values = {t.name: t.value for t in audit.thresholds}
     return values.get(_DECISIVE[name]) if name in _DECISIVE else None
 
