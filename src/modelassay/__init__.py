@@ -51,11 +51,17 @@ if TYPE_CHECKING:
     from modelassay.fitting.local_interaction import (
         local_interaction_basis as local_interaction_basis,
     )
+    from modelassay.report.league import league_report as league_report
     from modelassay.report.report import report as report
     from modelassay.subjects.load import load_subject as load_subject
     from modelassay.subjects.null_twins import null_twin as null_twin
     from modelassay.subjects.site import Site as Site
     from modelassay.subjects.subject import Subject as Subject
+    from modelassay.testbeds.league import load_league as load_league
+    from modelassay.testbeds.league_run import LeagueConfig as LeagueConfig
+    from modelassay.testbeds.league_run import run_league as run_league
+    from modelassay.testbeds.planted.arms import planted_arms as planted_arms
+    from modelassay.testbeds.testbed import Testbed as Testbed
 
     bundled_corpus = stdlib_corpus
 
@@ -69,6 +75,7 @@ PUBLIC = {
     "Dictionary": "modelassay.decompositions.dictionary:Dictionary",
     "Evidence": "modelassay.evidence.evidence:Evidence",
     "Harvest": "modelassay.activations.harvest:Harvest",
+    "LeagueConfig": "modelassay.testbeds.league_run:LeagueConfig",
     "LocalInteractionBasis": "modelassay.decompositions.local_interaction:LocalInteractionBasis",
     "ModelassayError": "modelassay.core.errors:ModelassayError",
     "Neurons": "modelassay.decompositions.linear:Neurons",
@@ -77,21 +84,26 @@ PUBLIC = {
     "ReLUL1": "modelassay.decompositions.recipes:ReLUL1",
     "Site": "modelassay.subjects.site:Site",
     "Subject": "modelassay.subjects.subject:Subject",
+    "Testbed": "modelassay.testbeds.testbed:Testbed",
     "TopK": "modelassay.decompositions.recipes:TopK",
     "audit": "modelassay.audit.assay:audit",
     "bundled_corpus": "modelassay.activations.stdlib:stdlib_corpus",
     "corpus_from_texts": "modelassay.activations.corpus:corpus_from_texts",
     "fit": "modelassay.fitting.fit:fit",
     "harvest": "modelassay.activations.harvest:harvest",
+    "league_report": "modelassay.report.league:league_report",
     "load_audit": "modelassay.audit.result:load_audit",
     "load_decomposition": "modelassay.decompositions.storage:load_decomposition",
+    "load_league": "modelassay.testbeds.league:load_league",
     "load_subject": "modelassay.subjects.load:load_subject",
     "local_interaction_basis": "modelassay.fitting.local_interaction:local_interaction_basis",
     "null_twin": "modelassay.subjects.null_twins:null_twin",
     "open_harvest": "modelassay.activations.harvest:open_harvest",
+    "planted_arms": "modelassay.testbeds.planted.arms:planted_arms",
     "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",
     "read_texts": "modelassay.activations.corpus:read_texts",
     "report": "modelassay.report.report:report",
+    "run_league": "modelassay.testbeds.league_run:run_league",
     "write_saelens": "modelassay.decompositions.formats.saelens:write_saelens",
 }
 """Public name -> where it is defined; the imports above say the same to type checkers."""
