@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,6 +140,13 @@ def test_unknown_names_suggest_near_misses() -> None:
     assert find(["all"], kinds) == list(KINDS)
     with pytest.raises(UnknownNameError, match="Did you mean 'small'"):
         find(["smal"], kinds)
+
+
+def test_slow_testbeds_are_meant_only_by_their_own_name() -> None:
+    quick, slow = KINDS[0], replace(KINDS[0], name="small.large", slow=True)
+    kinds = {kind.name: kind for kind in (quick, slow)}
+    assert find(["small"], kinds) == find(["all"], kinds) == [quick]
+    assert find(["small.large"], kinds) == [slow]
 
 
 def test_scores_without_covectors_have_no_graph(testbed: Testbed) -> None:

@@ -29,6 +29,8 @@ class TestbedKind:
 def find(names: Sequence[str], kinds: dict[str, TestbedKind]) -> list[TestbedKind]:
     """The testbeds of the given names; "T1" stands for all variants of T1, "all" for all.
 
+    Slow ones are meant only by their own name.
+
     Raises:
         UnknownNameError: if a name matches nothing; near misses are suggested.
     """
@@ -37,8 +39,8 @@ def find(names: Sequence[str], kinds: dict[str, TestbedKind]) -> list[TestbedKin
         wanted = {
             key: kind
             for key, kind in kinds.items()
-            if name.lower() in (key.lower(), key.split(".")[0].lower())
-            or (name.lower() == "all" and not kind.slow)
+            if name.lower() == key.lower()
+            or (name.lower() in (key.split(".")[0].lower(), "all") and not kind.slow)
         }
         if not wanted:
             raise UnknownNameError("Testbed", name, [*kinds, "all"])
