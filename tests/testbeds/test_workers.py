@@ -1,6 +1,11 @@
 """Real processes: what they report, and what happens when one dies."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +46,45 @@ def test_an_interruption_ends_the_processes() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs(square, [1, 2], processes=2, on_message=interrupt)
+
+
+def linger(job: int, send: Send) -> None:
+    send(os.getpid())
+    time.sleep(600)
+
+
+def test_a_killed_parent_leaves_no_worker_behind(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "from modelassay.testbeds.workers import run_jobs\n"
+        "from tests.testbeds.test_workers import linger\n"
+        "if __name__ == '__main__':\n"
+        "    report = lambda pid: print(pid, flush=True)\n"
+        "    run_jobs(linger, [1], processes=1, on_message=report)\n"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(200):
+        if not alive(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its parent by twenty seconds")
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie that nobody has reaped yet has ended as well.
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.is_file() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")

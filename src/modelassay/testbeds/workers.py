@@ -5,7 +5,9 @@ interruption, or a process that dies, ends all of them: what their jobs wrote st
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,6 +113,7 @@ def _processes(
 def _serve(work: Callable[[Any, Send], None], pipe: Connection) -> None:
     # Ctrl-C reaches the whole group of processes: the one that gave the jobs ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     while True:
         job = pipe.recv()
@@ -120,3 +123,11 @@ def _serve(work: Callable[[Any, Send], None], pipe: Connection) -> None:
             pipe.send(_Refused(str(error)))
         else:
             pipe.send(_Finished())
+
+
+def _end_with_the_parent() -> None:
+    """A process that was killed cannot end its workers: they would go on for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
