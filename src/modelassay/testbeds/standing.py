@@ -73,7 +73,7 @@ def standing_of(rows: Sequence[Row]) -> Standing:
     return Standing(
         testbed=rows[0].testbed,
         method=rows[0].method,
-        v=mean_over_seeds(rows, lambda row: row.v, (0.0, 1.0)),
+        v=mean_over_seeds(rows, _v_where_found, (0.0, 1.0)),
         match_model=model,
         match_activations=activations,
         s_graph=mean_over_seeds(rows, lambda row: row.s_graph, (0.0, 1.0)),
@@ -86,6 +86,11 @@ def standing_of(rows: Sequence[Row]) -> Standing:
 
 def _own(name: str) -> Take:
     return lambda row: row.own.get(name, math.nan)
+
+
+def _v_where_found(row: Row) -> float:
+    """V of a row that found something: of two matches near nothing the ratio says nothing."""
+    return math.nan if row.found == "neither" else row.v
 
 
 def mean_over_seeds(
