@@ -40,7 +40,7 @@ from modelassay.core.files import (
 from modelassay.core.progress import SILENT, Progress
 from modelassay.core.randomness import derived
 from modelassay.decompositions.decomposition import Decomposition
-from modelassay.decompositions.formats.saelens import read_saelens
+from modelassay.decompositions.formats.registry import read_dictionary
 from modelassay.decompositions.recipes import Recipe, TopK
 from modelassay.decompositions.storage import load_decomposition
 from modelassay.fitting.fit import fit
@@ -63,7 +63,7 @@ class AuditConfig:
     site: str | None = None
     """None: the residual stream after the middle layer."""
     dictionary: str | None = None
-    """A dictionary's folder, `saelens:FOLDER`, or None to fit one."""
+    """A dictionary's folder, one of another format such as `saelens:FOLDER`, or None to fit one."""
     recipe: Recipe = field(default_factory=lambda: TopK(width=1024, k=16))
     """What to fit where no dictionary is given."""
     corpus: Path | None = None
@@ -90,7 +90,7 @@ def run_audit(config: AuditConfig, progress: Progress) -> Audit:
     _refuse_to_overwrite(config)
     subject = load_subject(config.subject, device=config.device)
     site = subject.resolve(config.site or _middle(subject))
-    given = None if config.dictionary is None else _load_dictionary(config.dictionary)
+    given = None if config.dictionary is None else read_dictionary(config.dictionary)
     contexts = contexts_of(config, subject, progress)
     check_tokens(contexts)
     work = _prepare(config)
@@ -183,12 +183,6 @@ def read_corpus(path: Path | None) -> Corpus | TokenizedCorpus:
 
 def _middle(subject: Subject) -> Site:
     return Site("resid_post", max(0, subject.n_layers // 2 - 1))
-
-
-def _load_dictionary(name: str) -> Decomposition:
-    """A dictionary from our own folder, or from a peer's after its prefix."""
-    prefix, colon, path = name.partition(":")
-    return read_saelens(path) if colon and prefix == "saelens" else load_decomposition(name)
 
 
 def _work_folder(config: AuditConfig) -> Path:

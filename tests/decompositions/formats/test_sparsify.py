@@ -95,6 +95,14 @@ def test_the_caller_can_say_where_it_belongs(tmp_path):
     assert dictionary.reads == dictionary.writes == Site("mlp_hidden", 1)
 
 
+def test_a_transcoder_must_have_both_ends_known(tmp_path):
+    write_by_hand(tmp_path, config_of(transcode=True), tensors_of(random_weights()))
+    with pytest.raises(ValueRangeError, match=r"got mlp_in\.1 and None\. Pass reads= and writes="):
+        read_sparsify(tmp_path, reads=Site("mlp_in", 1))
+    dictionary = read_sparsify(tmp_path, reads=Site("mlp_in", 1), writes=Site("mlp_out", 1))
+    assert dictionary.writes == Site("mlp_out", 1)
+
+
 def test_half_precision_is_read_as_single(tmp_path):
     tensors = {name: tensor.bfloat16() for name, tensor in tensors_of(random_weights()).items()}
     dictionary = read_sparsify(write_by_hand(tmp_path, config_of(), tensors))

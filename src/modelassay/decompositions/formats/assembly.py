@@ -1,5 +1,7 @@
 """A `Dictionary` from another library's weights, and the encoder's bias in either convention."""
 
+from pathlib import Path
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,6 +64,19 @@ def encoder_bias(dictionary: Dictionary, *, subtracts: bool) -> Float[Tensor, " 
         return bias
     shift = dictionary.b_dec.detach().double() @ dictionary.W_enc.detach().double()
     return (bias.double() + (shift if subtracts else -shift)).to(bias)
+
+
+def require_both_sites(reads: Site | None, writes: Site | None, path: Path) -> None:
+    """Refuse a transcoder of which only one side is known.
+
+    Raises:
+        ValueRangeError: if so.
+    """
+    if (reads is None) != (writes is None):
+        raise ValueRangeError(
+            f"{str(path)!r}: what a transcoder reads and writes must both be known, or neither; "
+            f"got {reads} and {writes}. Pass reads= and writes=."
+        )
 
 
 def require_autoencoder(dictionary: Dictionary) -> None:

@@ -92,7 +92,7 @@ def _class_of(activation: nn.Module, dictionary: Dictionary) -> tuple[str, dict[
                     "Rows of W_dec must not be zero where values are divided by their norm; got "
                     f"{silent} of them. Save it in our own format instead."
                 )
-            return "JumpReluAutoEncoder", {"threshold": threshold}
+            return "JumpReluAutoEncoder", {"threshold": threshold.detach()}
         case _:
             raise ValueRangeError(
                 "A sparsifier must be relu, topk, batchtopk or jumprelu to have a class in "

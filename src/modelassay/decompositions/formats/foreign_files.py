@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from modelassay.core.errors import (
@@ -31,6 +32,7 @@ __all__ = [
     "read_state_dict",
     "refusal",
     "require_file",
+    "sizes_of",
     "whole_number",
 ]
 
@@ -78,12 +80,14 @@ def read_state_dict(path: Path, kind: str) -> dict[str, Any]:
         CorruptFileError: if it is not there, truncated, holds anything else or no dictionary.
     """
     require_file(path, kind)
+    with path.open("rb"):  # what may not be read says so itself
+        pass
     try:
         with warnings.catch_warnings():
             # torch warns of pickle protocols that it may not read; the error says enough.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CorruptFileError(
             f"{str(path)!r} must be a whole state dict of tensors, as torch.save writes it; got: "
             f"{_first_sentence(error)}. Other pickles may run any code and are never opened: "
@@ -105,13 +109,16 @@ def read_npz(path: Path, kind: str) -> dict[str, Tensor]:
     """
     require_file(path, kind)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, TypeError, EOFError, AttributeError, OSError) as error:
-        raise CorruptFileError(
-            f"{str(path)!r} must be a whole .npz archive of numbers; got: "
-            f"{_first_sentence(error)}. Fetch it again."
-        ) from error
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, NpzFile):
+                return {name: torch.from_numpy(archive[name]) for name in archive.files}
+        problem = "one bare array"
+    except (zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+        problem = _first_sentence(error)
+    raise CorruptFileError(
+        f"{str(path)!r} must be a whole .npz archive of numbers; got: {problem}. Fetch it again."
+    )
 
 
 def check_tensors(
@@ -172,6 +179,25 @@ def _check_tensor(name: str, tensor: Tensor, wanted: list[int], path: Path) -> N
             f"{str(path)!r}: {name} must be finite; got {bad} entries that are NaN or Inf. "
             "Fetch the folder again, or from before the training diverged."
         )
+
+
+def sizes_of(found: Mapping[str, Any], path: Path, *, inputs: str, latents: str) -> tuple[int, int]:
+    """Widths of activations and dictionary, by two biases: for files that no config goes with.
+
+    Raises:
+        CorruptFileError: if one of them is missing or no vector.
+    """
+    sizes: list[int] = []
+    for name in (inputs, latents):
+        tensor = found.get(name)
+        if not isinstance(tensor, Tensor) or tensor.ndim != 1:
+            shape = list(tensor.shape) if isinstance(tensor, Tensor) else "none"
+            raise CorruptFileError(
+                f"{str(path)!r}: the tensor {name} must be there, a vector; got {shape} among "
+                f"{', '.join(sorted(found))}. Fetch the file again, or correct its format."
+            )
+        sizes.append(tensor.shape[0])
+    return sizes[0], sizes[1]
 
 
 def whole_number(content: Mapping[str, Any], key: str, path: Path) -> int:

@@ -12,17 +12,16 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelassay.core.errors import (
-    CorruptFileError,
-    NonFiniteError,
     OutputExistsError,
     ShapeError,
     ValueRangeError,
 )
-from modelassay.core.files import read_tensors, write_json, write_tensors
+from modelassay.core.files import write_json, write_tensors
 from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.formats.foreign_files import check_tensors, read_safetensors
 from modelassay.decompositions.formats.hook_names import hook_of_site, site_of_hook
 from modelassay.decompositions.formats.saelens_config import (
     CONFIG_FILE,
@@ -149,7 +148,7 @@ def write_saelens(
             f"{dictionary.d_in} -> {dictionary.d_out}. Save it in our own format instead."
         )
     hook_name = None if dictionary.reads is None else hook_of_site(dictionary.reads)
-    architecture, config, thresholds = _inference_form(dictionary)
+    architecture, config, thresholds = _inference_form(dictionary.activation, dictionary)
     tensors = {name: getattr(dictionary, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     content = {
         "architecture": architecture,
@@ -179,9 +178,11 @@ def write_saelens(
     write_json(folder / CONFIG_FILE, content)
 
 
-def _inference_form(dictionary: Dictionary) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+def _inference_form(
+    activation: nn.Module, dictionary: Dictionary
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Architecture, further config and further tensors that say what the sparsifier does."""
-    match dictionary.activation:
+    match activation:
         case ReLUActivation():
             return "standard", {}, {}
         case TopKActivation(k=k):
@@ -195,18 +196,18 @@ def _inference_form(dictionary: Dictionary) -> tuple[str, dict[str, Any], dict[s
             filled = threshold.to(dictionary.b_enc).expand(dictionary.width)
             return "jumprelu", {}, {"threshold": filled}
         case JumpReLUActivation(threshold=threshold):
-            return "jumprelu", {}, {"threshold": threshold}
+            return "jumprelu", {}, {"threshold": threshold.detach()}
+        case _:
+            raise ValueRangeError(
+                "A sparsifier must be relu, topk, batchtopk or jumprelu to have a form in "
+                f"SAELens; got {activation.kind}. Save it in our own format instead."
+            )
 
 
 def _read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
     """All tensors of the folder, each checked for its place, shape and values."""
     path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise CorruptFileError(
-            f"A SAELens folder must hold {WEIGHTS_FILE}; got none in {str(folder)!r}. "
-            "Fetch the whole folder."
-        )
-    weights = read_tensors(path)
+    weights = read_safetensors(path, "SAELens")
     if config.architecture == "jumprelu" and "log_threshold" in weights:
         weights["threshold"] = weights.pop("log_threshold").exp()  # checkpoints of old versions
     wanted = {
@@ -221,43 +222,12 @@ def _read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
         wanted["topk_threshold"] = []
     if config.finetuned_scale or _is_idle(weights.get("scaling_factor")):
         wanted["scaling_factor"] = [config.d_sae]
-    _check_weights(weights, wanted, path)
-    # Half precision is for storage: its products would lose what the audit measures.
-    return {
-        name: tensor if tensor.dtype == torch.float64 else tensor.float()
-        for name, tensor in weights.items()
-    }
+    return check_tensors(weights, wanted, path)
 
 
 def _is_idle(factor: Tensor | None) -> bool:
     """Whether old folders' factor per latent is there and all ones: it was stored unused."""
     return factor is not None and bool((factor == 1).all())
-
-
-def _check_weights(weights: dict[str, Tensor], wanted: dict[str, list[int]], path: Path) -> None:
-    for name in sorted(wanted.keys() - weights.keys()):
-        raise CorruptFileError(
-            f"{str(path)!r}: the tensor {name} must be there, of shape {wanted[name]}; got "
-            f"{', '.join(sorted(weights))}. Fetch the folder again, or correct its architecture."
-        )
-    for name, tensor in weights.items():
-        if name not in wanted:
-            raise ValueRangeError(
-                f"{str(path)!r}: the tensors must be {', '.join(wanted)}; got also {name}. "
-                "Its meaning is not known here, and leaving it out would give wrong numbers."
-            )
-        shape = list(tensor.shape)
-        if shape != wanted[name]:
-            hint = "Transpose it." if shape == wanted[name][::-1] else "Fetch the folder again."
-            raise ShapeError(
-                f"{str(path)!r}: {name} must have the shape {wanted[name]}; got {shape}. {hint}"
-            )
-        if not bool(tensor.isfinite().all()):
-            bad = int((~tensor.isfinite()).sum())
-            raise NonFiniteError(
-                f"{str(path)!r}: {name} must be finite; got {bad} entries that are NaN or Inf. "
-                "Fetch the folder again, or from before the training diverged."
-            )
 
 
 def _activation(config: SaeLensConfig, weights: dict[str, Tensor]) -> Sparsifier:

@@ -14,7 +14,7 @@ from typing import Any
 from modelassay.core.errors import OutputExistsError, ShapeError, ValueRangeError
 from modelassay.core.files import write_json, write_tensors
 from modelassay.decompositions.dictionary import Dictionary
-from modelassay.decompositions.formats.assembly import assemble, encoder_bias
+from modelassay.decompositions.formats.assembly import assemble, encoder_bias, require_both_sites
 from modelassay.decompositions.formats.foreign_files import (
     check_tensors,
     read_config_file,
@@ -60,8 +60,8 @@ def read_sparsify(
         reads: where the activations stand; None reads the folder's name, taking the module's
             output for what is added to the residual stream. Where the model has a norm in
             between (Gemma 2, OLMo 2), say it.
-        writes: likewise for what the reconstructions stand for; None means `reads`, if that is
-            given.
+        writes: likewise for what the reconstructions stand for; None means the same as `reads`
+            where that is given, which a transcoder's caller must not leave open.
 
     Raises:
         CorruptFileError: if a file or tensor is missing or truncated.
@@ -87,6 +87,8 @@ def read_sparsify(
     if reads is None:
         named_reads, named_writes = _sites(folder.absolute().name, transcodes=transcodes)
         reads, writes = named_reads, writes or named_writes
+    if transcodes:
+        require_both_sites(reads, writes, path)
     return assemble(
         weights["encoder.weight"].t(),
         weights["encoder.bias"],

@@ -1,0 +1,101 @@
+"""Read per-layer transcoders in circuit-tracer's layout.
+
+A file ``layer_N.safetensors`` holds ``W_enc`` [width, d], ``W_dec`` [width, d], ``b_enc``,
+``b_dec`` and, for JumpReLU, ``activation_function.threshold`` [width]. ``config.yaml`` beside it
+names the hooks that all layers read and write.
+"""
+
+import re
+from pathlib import Path
+
+from modelassay.core.errors import ValueRangeError
+from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.formats.assembly import assemble, require_both_sites
+from modelassay.decompositions.formats.foreign_files import (
+    check_tensors,
+    read_safetensors,
+    refusal,
+    sizes_of,
+)
+from modelassay.decompositions.sparsifiers import JumpReLUActivation, ReLUActivation
+from modelassay.subjects.site import Site
+
+CONFIG_FILE = "config.yaml"
+_KIND = "circuit-tracer"
+_FILE = re.compile(r"layer_(\d+)\.safetensors")
+_THRESHOLD = "activation_function.threshold"
+_ROLES = {
+    "hook_resid_pre": "resid_pre",
+    "hook_resid_mid": "resid_mid",
+    "mlp.hook_in": "mlp_in",
+    "hook_mlp_out": "mlp_out",
+    "hook_resid_post": "resid_post",
+}
+
+
+def read_circuit_tracer(
+    path: str | Path, *, reads: Site | None = None, writes: Site | None = None
+) -> Dictionary:
+    """Read a ``layer_N.safetensors``.
+
+    Args:
+        path: the file.
+        reads: where the activations stand; None reads the hook in ``config.yaml``, if there is
+            one beside it.
+        writes: likewise for what the reconstructions stand for.
+
+    Raises:
+        CorruptFileError: if the file is missing, truncated or lacks a tensor.
+        ShapeError: if a tensor has the wrong shape, for example transposed.
+        NonFiniteError: if a tensor holds NaN or infinities.
+        ValueRangeError: if it has a skip connection, is part of a cross-layer transcoder or its
+            hooks are not known.
+    """
+    path = Path(path)
+    if path.name.startswith(("W_enc_", "W_dec_")):
+        raise ValueRangeError(
+            f"{str(path)!r}: the file must be a layer_N.safetensors of per-layer transcoders; got "
+            "a part of a cross-layer transcoder, which writes to many layers."
+        )
+    tensors = read_safetensors(path, _KIND)
+    if "W_skip" in tensors:
+        raise refusal(
+            path, "W_skip", list(tensors["W_skip"].shape),
+            "absent: a skip connection is no part of a sparse dictionary",
+        )  # fmt: skip
+    d, width = sizes_of(tensors, path, inputs="b_dec", latents="b_enc")
+    wanted = {
+        "W_enc": [width, d],
+        "b_enc": [width],
+        "W_dec": [width, d],
+        "b_dec": [d],
+        _THRESHOLD: [width],
+    }
+    weights = check_tensors(tensors, wanted, path, optional=(_THRESHOLD,))
+    jumps = _THRESHOLD in weights
+    reads = reads or _site(path, "feature_input_hook")
+    writes = writes or _site(path, "feature_output_hook")
+    require_both_sites(reads, writes, path)
+    return assemble(
+        weights["W_enc"].t(),
+        weights["b_enc"],
+        weights["W_dec"],
+        weights["b_dec"],
+        JumpReLUActivation(weights[_THRESHOLD]) if jumps else ReLUActivation(),
+        subtracts=False,
+        reads=reads,
+        writes=writes,
+    )
+
+
+def _site(path: Path, key: str) -> Site | None:
+    """What a line of ``config.yaml`` says for the file's layer; None without config or layer."""
+    config, layer = path.parent / CONFIG_FILE, _FILE.fullmatch(path.name)
+    if layer is None or not config.is_file():
+        return None
+    # The two names are plain values of a flat file: no reader of all YAML is needed for them.
+    line = re.search(rf"^{key}:\s*['\"]?([\w.]+)", config.read_text("utf-8"), re.MULTILINE)
+    hook = line[1] if line else None
+    if hook not in _ROLES:
+        raise refusal(config, key, hook, f"one of {', '.join(_ROLES)}")
+    return Site(_ROLES[hook], int(layer[1]))
