@@ -146,11 +146,13 @@ def test_canonical_correlation_sees_spans_not_bases() -> None:
 
 def test_the_pictures_show_curve_and_tiles(circle: Testbed) -> None:
     neurons = METHODS["neurons"].make(circle.arms[0], circle.size, 0)
-    curve, read_out = circle.draw({"neurons": neurons})
+    curve, oracle, exact = circle.draw({"pca": neurons, "random": neurons})
     assert isinstance(curve, Picture)
-    assert isinstance(read_out, Picture)
+    assert isinstance(oracle, Picture)
+    assert isinstance(exact, Picture)
     assert len(curve.marks[-1].x) == TILES
-    found = read_out.marks[-1]
-    assert found.title == "neurons"
+    found = exact.marks[0]
+    assert found.title == "pca"
     assert torch.allclose(found.x, found.y, atol=1e-3)
-    assert math.isfinite(float(read_out.marks[1].y.sum()))
+    assert math.isfinite(float(oracle.marks[0].y.sum()))
+    assert not torch.allclose(oracle.marks[0].x, oracle.marks[0].y, atol=1e-1)

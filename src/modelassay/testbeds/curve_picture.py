@@ -1,8 +1,10 @@
 """T1 drawn: the curve with its tiles, and what each method makes of g off the curve."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.testbeds.arm import Arm
@@ -10,13 +12,25 @@ from modelassay.testbeds.curve_model import Curve, Tiles, tile_means
 from modelassay.testbeds.picture import Marks, Picture
 
 _SHOWN = 400  # inputs off the curve
+_METHODS = ("pca", "topk", "relu_l1", "lib")  # that a picture of their own shows (ours)
 
 
 def draw(
     curve: Curve, tiles: Tiles, arm: Arm, decompositions: Mapping[str, Decomposition]
 ) -> Sequence[Picture]:
-    """The curve, then the read-out of g through the oracle's tiles and through every method."""
-    return [_curve(curve, tiles, arm), _read_out(curve, tiles, arm, decompositions)]
+    """The curve, then the read-out of g through the oracle's tiles and through some methods."""
+    off = arm.interventional[:_SHOWN]
+    of_tile = tile_means(curve, lambda inputs: arm.output(None, inputs))
+    by_tile = of_tile[tiles.nearest(arm.interventional_activations[:_SHOWN]), 0]
+    return [
+        _curve(curve, tiles, arm),
+        _read_out(arm, "500 oracle tiles", "activations", by_tile),
+        *(
+            _read_out(arm, name, "found", arm.output(decompositions[name], off)[:, 0])
+            for name in _METHODS
+            if name in decompositions
+        ),
+    ]
 
 
 def _curve(curve: Curve, tiles: Tiles, arm: Arm) -> Picture:
@@ -47,34 +61,20 @@ def _curve(curve: Curve, tiles: Tiles, arm: Arm) -> Picture:
 
 
 def _read_out(
-    curve: Curve, tiles: Tiles, arm: Arm, decompositions: Mapping[str, Decomposition]
+    arm: Arm, name: str, role: Literal["activations", "found"], replaced: Tensor
 ) -> Picture:
-    off = arm.interventional[:_SHOWN]
-    wanted = arm.output(None, off)[:, 0]
-    of_tile = tile_means(curve, lambda inputs: arm.output(None, inputs))
-    by_tile = of_tile[tiles.nearest(arm.interventional_activations[:_SHOWN]), 0]
+    wanted = arm.output(None, arm.interventional[:_SHOWN])[:, 0]
     ends = torch.stack([wanted.amin(), wanted.amax()])
     return Picture(
-        title=f"The {arm.name} arm's g(x) where x and y are shuffled",
+        title=f"The {arm.name} arm's g(x) through {name}",
         caption=(
-            "On the diagonal the replacement does off the curve what the model does. Tiles are "
-            "right on the curve only, unless it fills the square."
+            "Where x and y are shuffled. On the diagonal the replacement does off the curve what "
+            "the model does. Tiles are right on the curve only, unless it fills the square."
         ),
         x_title="g(x) of the model",
         y_title="g(x) with the replacement",
         marks=(
+            Marks(kind="points", title=name, role=role, x=wanted, y=replaced),
             Marks(kind="line", title="the model", role="model", x=ends, y=ends),
-            Marks(kind="points", title="500 oracle tiles", role="activations", x=wanted, y=by_tile),
-            *(
-                Marks(
-                    kind="points",
-                    title=name,
-                    role="found",
-                    x=wanted,
-                    y=arm.output(decomposition, off)[:, 0],
-                )
-                for name, decomposition in decompositions.items()
-            ),
         ),
-        equal=True,
     )

@@ -58,7 +58,7 @@ def overview(league: League) -> HeatMap:
         ),
         caption="V, averaged over arms and constructions: 1 is the model's truth, 0 the "
         "activations'. The paler a cell, the less of either truth was found; a dash means that "
-        "nothing was found beyond chance, and × that the method could not be run.",
+        f"neither match reached {MISSED}, and × that the method could not be run.",
     )
 
 
