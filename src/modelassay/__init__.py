@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from modelassay.decompositions.dictionary import Dictionary as Dictionary
     from modelassay.decompositions.formats.saelens import read_saelens as read_saelens
     from modelassay.decompositions.formats.saelens import write_saelens as write_saelens
+    from modelassay.decompositions.inference_time import Pursuit as Pursuit
     from modelassay.decompositions.linear import PCA as PCA
     from modelassay.decompositions.linear import Neurons as Neurons
     from modelassay.decompositions.linear import RandomDictionary as RandomDictionary
@@ -80,6 +81,7 @@ PUBLIC = {
     "ModelassayError": "modelassay.core.errors:ModelassayError",
     "Neurons": "modelassay.decompositions.linear:Neurons",
     "PCA": "modelassay.decompositions.linear:PCA",
+    "Pursuit": "modelassay.decompositions.inference_time:Pursuit",
     "RandomDictionary": "modelassay.decompositions.linear:RandomDictionary",
     "ReLUL1": "modelassay.decompositions.recipes:ReLUL1",
     "Site": "modelassay.subjects.site:Site",

@@ -10,6 +10,7 @@ from modelassay.core.errors import CorruptFileError, OutputExistsError, UnknownN
 from modelassay.core.provenance import Provenance
 from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.inference_time import Pursuit
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
@@ -76,6 +77,10 @@ MAKERS = {
     "pca_k": lambda: pca(2, None),
     "neurons": lambda: Neurons(D, SITE),
     "local_interaction": local_interaction,
+    "pursuit": lambda: Pursuit(built(TopK(width=24, k=3)), k=2),
+    "pursuit_of_pca": lambda: Pursuit(
+        pca(None, SITE), k=2, method="gradient_pursuit", non_negative=False
+    ),
 }
 
 
@@ -116,6 +121,35 @@ def test_used_variances_covectors_and_threshold_come_back(tmp_path):
     assert torch.equal(after.used_variance, before.used_variance)
     assert torch.equal(after.covectors, before.covectors)
     assert after.threshold == before.threshold
+
+
+def test_a_pursuit_comes_back_with_what_it_wraps(tmp_path):
+    base = MAKERS["topk"]()
+    base.subject_fingerprint = "0123456789abcdef"
+    base.provenance = Provenance.collect(seed=3, tokens=1000)
+    before = Pursuit(base, k=2, method="mp")
+    before.save(tmp_path)
+    after = load_decomposition(tmp_path)
+    assert isinstance(after, Pursuit)
+    assert (after.k, after.method, after.non_negative) == (2, "mp", True)
+    assert after.base.recipe == base.recipe
+    assert after.base.references == base.references
+    for found in (after, after.base):
+        assert found.subject_fingerprint == base.subject_fingerprint
+        assert found.provenance == base.provenance
+    x = draw_activations()
+    assert torch.equal(after.base(x), base(x))
+
+
+def test_an_unknown_kind_inside_a_pursuit_is_named(tmp_path):
+    folder = saved(tmp_path, "pursuit")
+    edit_config(folder, lambda c: c["config"]["base"].update(kind="dictionry"))
+    with pytest.raises(UnknownNameError, match=r"kind must be .* Did you mean 'dictionary'"):
+        load_decomposition(folder)
+    edit_config(folder, lambda c: c["config"].pop("method"))
+    edit_config(folder, lambda c: c["config"]["base"].update(kind="dictionary"))
+    with pytest.raises(CorruptFileError, match="the entry 'method'; got none"):
+        load_decomposition(folder)
 
 
 def test_provenance_and_subject_come_back(tmp_path):

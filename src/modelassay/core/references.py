@@ -231,6 +231,46 @@ _ALL = (
         "From data statistics to feature geometry: how correlations shape superposition",
         "2603.09972",
     ),
+    Reference(
+        key="mallat1993",
+        authors="Mallat, Stéphane G. and Zhang, Zhifeng",
+        title="Matching pursuits with time-frequency dictionaries",
+        year=1993,
+        kind="article",
+        url="https://doi.org/10.1109/78.258082",
+    ),
+    Reference(
+        key="pati1993",
+        authors="Pati, Y. C. and Rezaiifar, R. and Krishnaprasad, P. S.",
+        title="Orthogonal matching pursuit: recursive function approximation with applications "
+        "to wavelet decomposition",
+        year=1993,
+        url="https://doi.org/10.1109/ACSSC.1993.342465",
+    ),
+    Reference(
+        key="blumensath2008",
+        authors="Blumensath, Thomas and Davies, Mike E.",
+        title="Gradient pursuits",
+        year=2008,
+        kind="article",
+        url="https://doi.org/10.1109/TSP.2007.916124",
+    ),
+    Reference(
+        key="bruckstein2008",
+        authors="Bruckstein, Alfred M. and Elad, Michael and Zibulevsky, Michael",
+        title="On the uniqueness of nonnegative sparse solutions to underdetermined systems "
+        "of equations",
+        year=2008,
+        kind="article",
+        url="https://doi.org/10.1109/TIT.2008.929920",
+    ),
+    Reference(
+        key="nanda2024",
+        authors="Nanda, Neel and Conmy, Arthur and Smith, Lewis and others",
+        title="Progress update #1 from the GDM mech interp team",
+        year=2024,
+        url="https://www.alignmentforum.org/posts/HpAr8k74mW4ivCvCu",
+    ),
 )
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}

@@ -1,6 +1,7 @@
 """Read decompositions that `Decomposition.save` wrote."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ from modelassay.core.errors import CorruptFileError, UnknownNameError
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.folder import Saved, read_folder
+from modelassay.decompositions.inference_time import BASE, Pursuit
 from modelassay.decompositions.linear import PCA, Neurons
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import RECIPES
 from modelassay.decompositions.sparsifiers import (
+    AbsTopKActivation,
     BatchTopKActivation,
+    GroupMaxActivation,
     JumpReLUActivation,
     ReLUActivation,
     Sparsifier,
@@ -28,10 +32,8 @@ def load_decomposition(directory: str | Path) -> Decomposition:
         UnknownNameError: if it holds a kind that this version does not know.
     """
     saved = read_folder(directory)
-    if saved.kind not in _READERS:
-        raise UnknownNameError("A decomposition's kind", saved.kind, _READERS)
     try:
-        decomposition = _READERS[saved.kind](saved)
+        return _read(saved)
     except UnknownNameError:  # a KeyError that speaks for itself
         raise
     except KeyError as error:
@@ -39,6 +41,12 @@ def load_decomposition(directory: str | Path) -> Decomposition:
             f"The {saved.kind} in {str(directory)!r} must have the entry {error.args[0]!r}; got "
             "none. Make it again."
         ) from error
+
+
+def _read(saved: Saved) -> Decomposition:
+    if saved.kind not in _READERS:
+        raise UnknownNameError("A decomposition's kind", saved.kind, _READERS)
+    decomposition = _READERS[saved.kind](saved)
     decomposition.subject_fingerprint = saved.subject_fingerprint
     decomposition.provenance = saved.provenance
     return decomposition
@@ -69,14 +77,17 @@ def _read_activation(saved: Saved) -> Sparsifier:
             return TopKActivation(config["k"])
         case "batchtopk":
             return BatchTopKActivation(config["k"], float(saved.tensors["threshold"]))
+        case "abstopk":
+            return AbsTopKActivation(config["k"])
+        case "groupmax":
+            return GroupMaxActivation(config["k"])
         case "relu":
             return ReLUActivation()
         case "jumprelu":
             return JumpReLUActivation(saved.tensors["threshold"])
         case _:
-            raise UnknownNameError(
-                "A sparsifier's kind", kind, ("topk", "batchtopk", "relu", "jumprelu")
-            )
+            known = ("topk", "batchtopk", "abstopk", "groupmax", "relu", "jumprelu")
+            raise UnknownNameError("A sparsifier's kind", kind, known)
 
 
 def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
@@ -115,9 +126,29 @@ def _read_local_interaction(saved: Saved) -> LocalInteractionBasis:
     )
 
 
+def _read_pursuit(saved: Saved) -> Pursuit:
+    config, base = saved.config, saved.config["base"]
+    inner = replace(
+        saved,
+        kind=base["kind"],
+        name=base["name"],
+        references=tuple(base["references"]),
+        config=base["config"],
+        tensors={
+            name.removeprefix(BASE): tensor
+            for name, tensor in saved.tensors.items()
+            if name.startswith(BASE)
+        },
+    )
+    return Pursuit(
+        _read(inner), k=config["k"], method=config["method"], non_negative=config["non_negative"]
+    )
+
+
 _READERS: dict[str, Callable[[Saved], Decomposition]] = {
     "dictionary": _read_dictionary,
     "local_interaction": _read_local_interaction,
     "neurons": _read_neurons,
     "pca": _read_pca,
+    "pursuit": _read_pursuit,
 }

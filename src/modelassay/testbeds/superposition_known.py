@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from modelassay.core.randomness import derived
+from modelassay.decompositions.pursuit import orthogonal_matching_pursuit
+from modelassay.fitting.optimal_directions import learn_dictionary
 from modelassay.testbeds.arm import Arm
 from modelassay.testbeds.known import KnownNumber
-from modelassay.testbeds.pursuit import learn_dictionary, orthogonal_matching_pursuit
 from modelassay.testbeds.superposition_model import (
     HINGES,
     PackedCircuits,
