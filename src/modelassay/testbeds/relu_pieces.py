@@ -197,18 +197,16 @@ def _nearest_latents(arm: Arm, x: Tensor, decompositions: Mapping[str, Decomposi
     covectors = arm.model_truth.covectors
     assert covectors is not None
     activations = arm.subject.run(x, read=[SITE], until=SITE).activations[SITE]
+    wanted = arm.model_truth.values(x)[:, 0]
     marks = [
-        Marks(
-            kind="line",
-            title="read-out",
-            role="model",
-            x=x[:, 0],
-            y=_scaled(arm.model_truth.values(x)[:, 0]),
-        )
+        Marks(kind="line", title="read-out", role="model", x=x[:, 0], y=_scaled(wanted)),
     ]
     for name, decomposition in decompositions.items():
         best = int(_nearest(decomposition, covectors)[:, 0].argmax())
-        values = _scaled(decomposition.encode(activations).dense()[:, best])
+        values = decomposition.encode(activations).dense()[:, best]
+        # The sign of a direction is free where codes are signed: turn it the way of w.
+        along = torch.dot(values - values.mean(), wanted - wanted.mean())
+        values = _scaled(-values if float(along) < 0 else values)
         marks.append(Marks(kind="line", title=name, role="found", x=x[:, 0], y=values))
     return Picture(
         title="The latent of each method that points most nearly along w",
