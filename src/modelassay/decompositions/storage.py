@@ -14,9 +14,7 @@ from modelassay.decompositions.linear import PCA, Neurons
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import RECIPES
 from modelassay.decompositions.sparsifiers import (
-    AbsTopKActivation,
     BatchTopKActivation,
-    GroupMaxActivation,
     JumpReLUActivation,
     ReLUActivation,
     Sparsifier,
@@ -77,17 +75,14 @@ def _read_activation(saved: Saved) -> Sparsifier:
             return TopKActivation(config["k"])
         case "batchtopk":
             return BatchTopKActivation(config["k"], float(saved.tensors["threshold"]))
-        case "abstopk":
-            return AbsTopKActivation(config["k"])
-        case "groupmax":
-            return GroupMaxActivation(config["k"])
         case "relu":
             return ReLUActivation()
         case "jumprelu":
             return JumpReLUActivation(saved.tensors["threshold"])
         case _:
-            known = ("topk", "batchtopk", "abstopk", "groupmax", "relu", "jumprelu")
-            raise UnknownNameError("A sparsifier's kind", kind, known)
+            raise UnknownNameError(
+                "A sparsifier's kind", kind, ("topk", "batchtopk", "relu", "jumprelu")
+            )
 
 
 def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
