@@ -30,7 +30,8 @@ def audit(
     dictionary: Annotated[
         str | None,
         typer.Option(
-            help="A dictionary's folder, or saelens:FOLDER. Without it, one is fitted.",
+            help="A dictionary's folder, or FORMAT:PATH as for `modelassay convert`. "
+            "Without it, one is fitted.",
             show_default=False,
         ),
     ] = None,

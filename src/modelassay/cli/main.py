@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 import modelassay
 from modelassay.cli.audit import audit
 from modelassay.cli.cite import cite
+from modelassay.cli.convert import convert
 from modelassay.cli.doctor import doctor
 from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
@@ -101,6 +102,12 @@ app.command(
 app.command(
     epilog=examples("modelassay report out/audit", "modelassay report out/audit --out page")
 )(report)
+app.command(
+    epilog=examples(
+        "modelassay convert saelens:path/to/folder out/layers.8 --to sparsify",
+        "modelassay convert gemma_scope:path/to/average_l0_82 out/sae --to saelens",
+    )
+)(convert)
 app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)
 app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
 app.add_typer(testbeds, name="testbeds")

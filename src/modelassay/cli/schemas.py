@@ -175,6 +175,26 @@ class CiteResult(TypedDict):
     references: list[ReferenceEntry]
 
 
+class ConvertResult(TypedDict):
+    """What `modelassay convert --json` prints."""
+
+    schema_version: int
+    name: str
+    """The dictionary's, for readers."""
+    format: str
+    """The one that was written."""
+    width: int
+    """Number of latents."""
+    d_in: int
+    d_out: int
+    reads: str | None
+    """Site of the activations; null if the format does not say it."""
+    writes: str | None
+    """Site that the reconstructions stand for."""
+    difference: float
+    """Largest difference of the reconstructions after reading back, over their largest entry."""
+
+
 class DeviceState(TypedDict):
     """The device that was asked for, and what else there is."""
 
