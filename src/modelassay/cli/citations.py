@@ -7,6 +7,7 @@ from typing import Any
 from modelassay.core.errors import UnknownNameError
 from modelassay.core.files import read_json
 from modelassay.core.references import REFERENCES
+from modelassay.decompositions.inference_time import Pursuit
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
 from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
 
@@ -17,6 +18,7 @@ METHODS = {
     "pca": PCA.references,
     "neurons": Neurons.references,
     "random": RandomDictionary.references,
+    "pursuit": Pursuit.references,
 }
 
 _DESCRIPTIONS = ("audit.json", "dictionary/config.json", "config.json")

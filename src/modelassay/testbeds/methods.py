@@ -8,6 +8,7 @@ from modelassay.core.errors import UnknownNameError
 from modelassay.core.progress import SILENT
 from modelassay.core.randomness import derived
 from modelassay.decompositions.decomposition import Decomposition
+from modelassay.decompositions.inference_time import Pursuit
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
 from modelassay.decompositions.recipes import BatchTopK, Recipe, ReLUL1, TopK
 from modelassay.fitting.fit import fit
@@ -78,6 +79,14 @@ def _local_interaction(arm: Arm, size: Size, seed: int) -> Decomposition:
     )
 
 
+_topk = _fitted(lambda size: TopK(width=size.width, k=size.k))
+
+
+def _pursuit(arm: Arm, size: Size, seed: int) -> Decomposition:
+    base = _topk(arm, size, seed)
+    return Pursuit(base, k=min(size.k, base.d_in))
+
+
 _ALL = (
     Method(
         name="neurons",
@@ -93,12 +102,8 @@ _ALL = (
         sees="activations",
         make=_fitted(lambda size: TopK(width=size.width, k=size.k, frozen_decoder=True)),
     ),
-    Method(
-        name="topk",
-        title="TopK",
-        sees="activations",
-        make=_fitted(lambda size: TopK(width=size.width, k=size.k)),
-    ),
+    Method(name="topk", title="TopK", sees="activations", make=_topk),
+    Method(name="pursuit", title="TopK, codes by OMP", sees="activations", make=_pursuit),
     Method(
         name="batchtopk",
         title="BatchTopK",
