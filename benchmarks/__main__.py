@@ -7,7 +7,7 @@ python -m benchmarks access main_job     # only these
 import subprocess
 import sys
 
-ALL = ("access", "trainer_step", "lookup_floor", "main_job")
+ALL = ("access", "trainer_step", "lookup_floor", "main_job", "synth_sae_bench")
 
 for name in sys.argv[1:] or ALL:
     print(f"\n## {name}\n", flush=True)
