@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     from modelassay.decompositions.local_interaction import (
         LocalInteractionBasis as LocalInteractionBasis,
     )
+    from modelassay.decompositions.recipes import AbsTopK as AbsTopK
     from modelassay.decompositions.recipes import BatchTopK as BatchTopK
+    from modelassay.decompositions.recipes import GroupMax as GroupMax
+    from modelassay.decompositions.recipes import JumpReLU as JumpReLU
+    from modelassay.decompositions.recipes import Matryoshka as Matryoshka
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
     from modelassay.decompositions.storage import load_decomposition as load_decomposition
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     bundled_corpus = stdlib_corpus
 
 PUBLIC = {
+    "AbsTopK": "modelassay.decompositions.recipes:AbsTopK",
     "Audit": "modelassay.audit.result:Audit",
     "AuditSettings": "modelassay.audit.settings:AuditSettings",
     "BatchTopK": "modelassay.decompositions.recipes:BatchTopK",
@@ -75,9 +80,12 @@ PUBLIC = {
     "Decomposition": "modelassay.decompositions.decomposition:Decomposition",
     "Dictionary": "modelassay.decompositions.dictionary:Dictionary",
     "Evidence": "modelassay.evidence.evidence:Evidence",
+    "GroupMax": "modelassay.decompositions.recipes:GroupMax",
     "Harvest": "modelassay.activations.harvest:Harvest",
+    "JumpReLU": "modelassay.decompositions.recipes:JumpReLU",
     "LeagueConfig": "modelassay.testbeds.league_run:LeagueConfig",
     "LocalInteractionBasis": "modelassay.decompositions.local_interaction:LocalInteractionBasis",
+    "Matryoshka": "modelassay.decompositions.recipes:Matryoshka",
     "ModelassayError": "modelassay.core.errors:ModelassayError",
     "Neurons": "modelassay.decompositions.linear:Neurons",
     "PCA": "modelassay.decompositions.linear:PCA",

@@ -13,7 +13,15 @@ from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.inference_time import Pursuit
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
-from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
+from modelassay.decompositions.recipes import (
+    AbsTopK,
+    BatchTopK,
+    GroupMax,
+    JumpReLU,
+    Matryoshka,
+    ReLUL1,
+    TopK,
+)
 from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.decompositions.storage import load_decomposition
 from modelassay.subjects.site import Site
@@ -70,6 +78,10 @@ MAKERS = {
     "uncalibrated": lambda: built(BatchTopK(width=24, k=3)),
     "relu": lambda: built(ReLUL1(width=24, l1_coefficient=1 / 3)),
     "jumprelu": jumprelu,
+    "trained_jumprelu": lambda: built(JumpReLU(width=24, target_l0=3.0, initial_threshold=1 / 3)),
+    "abstopk": lambda: built(AbsTopK(width=24, k=3)),
+    "groupmax": lambda: built(GroupMax(width=24, k=3)),
+    "matryoshka": lambda: built(Matryoshka(width=24, k=3, sparsifier="topk", prefixes=(5, 24))),
     "random": lambda: RandomDictionary(
         24, D, 3, generator=generator(0), mean=draw_activations().mean(0), site=SITE
     ),

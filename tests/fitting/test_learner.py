@@ -1,25 +1,47 @@
 """One step against a dense float64 reference."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelassay.decompositions.dictionary import Recipe
-from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
+from modelassay.decompositions.recipes import (
+    AbsTopK,
+    BatchTopK,
+    GroupMax,
+    JumpReLU,
+    Matryoshka,
+    ReLUL1,
+    TopK,
+)
 from modelassay.fitting.learner import DataScale, Learner
 from modelassay.fitting.objectives.auxk import AuxK
-from modelassay.fitting.objectives.l1 import L1
 from modelassay.fitting.objectives.objective import Objective
 from modelassay.fitting.objectives.reconstruction import Reconstruction
 from modelassay.fitting.schedules import Schedule
+from modelassay.fitting.training import training_of
 
 D, WIDTH, K, TOKENS = 10, 48, 4, 30
+JUMP = JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3)
 RECIPES = [
     TopK(width=WIDTH, k=K),
     TopK(width=WIDTH, k=K, frozen_decoder=True),
     BatchTopK(width=WIDTH, k=K),
     ReLUL1(width=WIDTH, l1_coefficient=0.5),
+    AbsTopK(width=WIDTH, k=K),
+    GroupMax(width=WIDTH, k=K),
+    Matryoshka(width=WIDTH, k=K, prefixes=(5, 20, WIDTH)),
+    Matryoshka(width=WIDTH, k=K, prefixes=(1, WIDTH), sparsifier="topk"),
+    # Thresholds about which half of the batch's pre-activations lie within the bandwidth; high
+    # ones leave few active, which is the sparse way through, low ones many, the dense way.
+    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3, initial_threshold=0.85),
+    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3, initial_threshold=0.1),
+    JumpReLU(width=WIDTH, penalty="step", bandwidth=0.3, initial_threshold=0.85),
+    JumpReLU(width=WIDTH, penalty="tanh", bandwidth=0.3, initial_threshold=0.85),
 ]
 
 
@@ -27,45 +49,98 @@ def rows(seed: int = 0, tokens: int = TOKENS) -> Tensor:
     return torch.randn(tokens, D, generator=torch.Generator().manual_seed(seed)) + 0.5
 
 
-def learner_of(recipe: Recipe, objectives: list[Objective], rate: float = 1e-2) -> Learner:
+def learner_of(
+    recipe: Recipe, objectives: list[Objective] | None = None, rate: float = 1e-2
+) -> Learner:
+    """A learner as `fit` would make it, or with other terms of its loss."""
     mean = torch.full((D,), 0.5)
+    training = training_of(recipe)
+    if objectives is not None:
+        training = replace(training, objectives=tuple(objectives))
     return Learner(
         name="under test",
         dictionary=recipe.build(D, D, mean, torch.Generator().manual_seed(1), None),
-        objectives=objectives,
+        training=training,
         schedule=Schedule(steps=100),
         learning_rate=rate,
         dead_window=200,
         data=DataScale(mean=mean, total_variance=10.0),
-        unit_decoder=not isinstance(recipe, ReLUL1),
         workspace=torch.empty(7 * WIDTH),
     )
 
 
-def reference_loss(recipe: Recipe, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Reconstruction (and L1) written densely, selection by sorting."""
+class Step(torch.autograd.Function):
+    """H(z - θ), its gradient to θ as the paper defines it, written for dense matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, theta: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(z, theta)
+        ctx.width = width
+        return (z > theta).to(z)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        z, theta = ctx.saved_tensors
+        rectangle = ((z - theta) / ctx.width).abs() < 0.5
+        return None, -(grad_outputs[0] * rectangle / ctx.width).sum(0), None
+
+
+def reference_values(recipe: Recipe, weights: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+    """Latent values, and for JumpReLU which are active: dense, selection by sorting."""
     pre = (x - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
-    values = pre.relu()
-    if isinstance(recipe, TopK):
-        values = values * (pre >= pre.sort(descending=True).values[:, K - 1 : K])
-    elif isinstance(recipe, BatchTopK):
-        values = values * (pre >= pre.flatten().sort(descending=True).values[K * TOKENS - 1])
-    loss = (x - values @ weights["W_dec"] - weights["b_dec"]).square().sum(1).mean() / 10
-    if isinstance(recipe, ReLUL1):
-        penalty = (values * weights["W_dec"].norm(dim=1)).sum(1).mean() / 10
-        loss = loss + 0.5 * 0.1 * penalty  # the first of ten steps of the penalty's warm-up
-    return loss
+    match recipe:
+        case TopK() | Matryoshka(sparsifier="topk"):
+            return [pre.relu() * (pre >= pre.sort(descending=True).values[:, K - 1 : K])]
+        case BatchTopK() | Matryoshka():
+            return [
+                pre.relu() * (pre >= pre.flatten().sort(descending=True).values[K * TOKENS - 1])
+            ]
+        case AbsTopK():
+            bound = pre.abs().sort(descending=True).values[:, K - 1 : K]
+            return [pre * (pre.abs() >= bound)]
+        case GroupMax():
+            groups = pre.relu().view(TOKENS, K, WIDTH // K)
+            best = groups.max(2, keepdim=True).values
+            return [(groups * (groups >= best)).view(TOKENS, WIDTH)]
+        case JumpReLU(bandwidth=bandwidth):
+            theta = weights["activation.threshold"]
+            active = Step.apply(pre, theta, bandwidth * D**0.5)
+            # z H: the paper's -(θ/ε) rect is the step's -(1/ε) rect at z = θ.
+            jumped = pre * active.detach() + theta * (active - active.detach())
+            return [jumped, active]
+        case _:
+            return [pre.relu()]
+
+
+def reference_loss(recipe: Recipe, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The first step's loss, written densely; the first of ten steps of a penalty's warm-up."""
+    values, *active = reference_values(recipe, weights, x)
+    prefixes = recipe.prefixes if isinstance(recipe, Matryoshka) else (WIDTH,)
+    loss = torch.zeros((), dtype=torch.float64)
+    for prefix in prefixes:
+        left = x - values[:, :prefix] @ weights["W_dec"][:prefix] - weights["b_dec"]
+        loss = loss + left.square().sum(1).mean() / 10 / len(prefixes)
+    match recipe:
+        case ReLUL1():
+            penalty = (values * weights["W_dec"].norm(dim=1)).sum(1).mean() / 10
+            return loss + 0.5 * 0.1 * penalty
+        case JumpReLU(penalty="quadratic"):
+            return loss + 0.1 * (active[0].sum(1).mean() / K - 1).square()
+        case JumpReLU(penalty="step"):
+            return loss + 0.1 * active[0].sum(1).mean()
+        case JumpReLU(penalty="tanh"):
+            counted = torch.tanh(4 * values * weights["W_dec"].norm(dim=1))
+            return loss + 0.1 * counted.sum(1).mean()
+        case _:
+            return loss
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_loss_and_gradients_equal_the_dense_reference(recipe: Recipe):
-    terms: list[Objective] = [Reconstruction()]
-    if isinstance(recipe, ReLUL1):
-        terms.append(L1(coefficient=recipe.l1_coefficient))
-    learner = learner_of(recipe, terms)
+    learner = learner_of(recipe)
     x = rows()
     forward = learner.forward(x, 0)
-    loss = torch.stack([term(forward) for term in terms]).sum()
+    loss = torch.stack([term(forward) for term in learner.training.objectives]).sum()
     loss.backward()
     weights = {
         name: parameter.detach().double().requires_grad_()
@@ -76,12 +151,35 @@ def test_loss_and_gradients_equal_the_dense_reference(recipe: Recipe):
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     for name, parameter in learner.parameters.items():
         assert parameter.grad is not None
-        assert torch.allclose(parameter.grad.double(), weights[name].grad, atol=1e-6), name
+        assert parameter.grad.count_nonzero() > 0, name
+        assert torch.allclose(parameter.grad.double(), weights[name].grad, atol=1e-6, rtol=1e-5), (
+            name
+        )
+
+
+def test_thresholds_decide_which_way_a_batch_goes():
+    high, low = (
+        learner_of(replace(JUMP, initial_threshold=threshold)).forward(rows(), 0)
+        for threshold in (0.85, 0.1)
+    )
+    assert high.indices is not None
+    assert low.indices is None
+
+
+def test_thresholds_never_fall_below_0_and_learn_at_their_own_rate():
+    learner = learner_of(replace(JUMP, initial_threshold=0.0, threshold_rate=3.0))
+    for step in range(20):
+        learner.step(-rows(step), step)
+        threshold = learner.dictionary.get_parameter("activation.threshold").detach()
+        assert float(threshold.min()) >= 0
+    weights, thresholds = learner.optimizer.param_groups
+    assert thresholds["lr"] == pytest.approx(3 * weights["lr"])
+    assert [p.shape for p in thresholds["params"]] == [(WIDTH,)]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_steps_lower_the_loss_and_keep_the_decoder_as_asked(recipe: Recipe):
-    learner = learner_of(recipe, [Reconstruction(), AuxK()])
+    learner = learner_of(recipe, [learner_of(recipe).training.objectives[0], AuxK()])
     start = learner.dictionary.W_dec.detach().clone()
     losses = [float(learner.step(rows(), step)[0]) for step in range(60)]
     assert losses[-1] < 0.8 * losses[0]
@@ -164,8 +262,7 @@ def test_auxk_revives_latents_that_would_stay_dead():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_state_taken_over_by_another_learner_goes_on_bit_for_bit(recipe: Recipe):
-    objectives: list[Objective] = [Reconstruction(), AuxK()]
-    one, other = learner_of(recipe, objectives), learner_of(recipe, objectives)
+    one, other = learner_of(recipe), learner_of(recipe)
     for step in range(8):
         one.step(rows(step), step)
     one.census()
@@ -193,9 +290,11 @@ class _HostSyncs(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recipe", [RECIPES[0], RECIPES[3]], ids=str)
+@pytest.mark.parametrize(
+    "recipe", [RECIPES[0], RECIPES[3], RECIPES[4], RECIPES[5], RECIPES[7]], ids=str
+)
 def test_no_step_waits_for_the_device(recipe: Recipe):
-    learner = learner_of(recipe, [Reconstruction(), AuxK()])
+    learner = learner_of(recipe)
     learner.step(rows(), 0)
     with _HostSyncs() as syncs:
         loss, forward = learner.step(rows(), 1)

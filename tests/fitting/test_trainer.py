@@ -15,6 +15,7 @@ from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.reconstruction import Reconstruction
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.trainer import LOOK_EVERY_STEPS, CheckpointPlan, Trainer
+from modelassay.fitting.training import Training
 
 D, WIDTH, TOKENS = 6, 16, 20
 
@@ -69,12 +70,11 @@ def trainer_of(
     learner = Learner(
         name="topk",
         dictionary=TopK(width=WIDTH, k=2).build(D, D, mean, torch.Generator().manual_seed(0), None),
-        objectives=[Reconstruction()],
+        training=Training(objectives=(Reconstruction(),)),
         schedule=schedule,
         learning_rate=rate,
         dead_window=10_000,
         data=DataScale(mean=mean, total_variance=float(D)),
-        unit_decoder=True,
         workspace=torch.empty(4 * WIDTH),
     )
     return Trainer(

@@ -1,15 +1,35 @@
 """From the words of a command line to a recipe."""
 
 from modelassay.cli.options import Kind
-from modelassay.decompositions.recipes import BatchTopK, Recipe, ReLUL1, TopK
+from modelassay.decompositions.recipes import (
+    AbsTopK,
+    BatchTopK,
+    GroupMax,
+    JumpReLU,
+    Matryoshka,
+    Recipe,
+    ReLUL1,
+    TopK,
+)
 
 
 def recipe_of(kind: Kind, *, width: int, k: int) -> Recipe:
-    """The recipe that `--fit KIND --width WIDTH --k K` means; a ReLU dictionary has no k."""
+    """The recipe that `--fit KIND --width WIDTH --k K` means.
+
+    A JumpReLU dictionary aims at an L0 of k, and a ReLU dictionary has no k.
+    """
     match kind:
         case "topk":
             return TopK(width=width, k=k)
         case "batchtopk":
             return BatchTopK(width=width, k=k)
+        case "matryoshka":
+            return Matryoshka(width=width, k=k)
+        case "jumprelu":
+            return JumpReLU(width=width, target_l0=float(k))
+        case "abstopk":
+            return AbsTopK(width=width, k=k)
+        case "groupmax":
+            return GroupMax(width=width, k=k)
         case "relu":
             return ReLUL1(width=width)

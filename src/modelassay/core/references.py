@@ -107,6 +107,32 @@ _ALL = (
         "2407.14435",
     ),
     _arxiv(
+        "bussmann2025",
+        "Bussmann, Bart and Nabeshima, Noa and Karvonen, Adam and Nanda, Neel",
+        "Learning multi-level features with Matryoshka sparse autoencoders",
+        "2503.17547",
+    ),
+    _arxiv(
+        "zhu2025",
+        "Zhu, Xudong and Khalili, Mohammad Mahdi and Zhu, Zhihui",
+        "AbsTopK: rethinking sparse autoencoders for bidirectional features",
+        "2510.00404",
+    ),
+    Reference(
+        key="srivastava2013",
+        authors="Srivastava, Rupesh K. and Masci, Jonathan and Kazerounian, Sohrob and "
+        "Gomez, Faustino and Schmidhuber, Jürgen",
+        title="Compete to compute",
+        year=2013,
+        url="https://papers.nips.cc/paper/5059-compete-to-compute",
+    ),
+    _arxiv(
+        "lieberum2024",
+        "Lieberum, Tom and others",
+        "Gemma Scope: open sparse autoencoders everywhere all at once on Gemma 2",
+        "2408.05147",
+    ),
+    _arxiv(
         "korznikov2026",
         "Korznikov, Anton and others",
         "Sanity checks for sparse autoencoders",

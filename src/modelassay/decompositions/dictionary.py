@@ -13,9 +13,9 @@ from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition, Parts, check_width
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
+    ComparingSparsifier,
     JumpReLUActivation,
     Sparsifier,
-    TopKActivation,
 )
 from modelassay.subjects.site import Site
 
@@ -195,9 +195,9 @@ class Dictionary(nn.Module, Decomposition):
         stay as they are.
 
         Raises:
-            ValueRangeError: for TopK and BatchTopK, where it would change which latents win.
+            ValueRangeError: where latents are compared: it would change which latents win.
         """
-        if isinstance(self.activation, TopKActivation | BatchTopKActivation):
+        if isinstance(self.activation, ComparingSparsifier):
             raise ValueRangeError(
                 "Decoder norms can be folded only where each latent is chosen on its own; got "
                 f"{self.activation.kind}. Keep the decoder's rows at unit length while fitting."
@@ -219,10 +219,10 @@ class Dictionary(nn.Module, Decomposition):
             "W_dec": self.W_dec.detach(),
             "b_dec": self.b_dec.detach(),
         }
-        if isinstance(self.activation, TopKActivation | BatchTopKActivation):
+        if isinstance(self.activation, ComparingSparsifier):
             activation["k"] = self.activation.k
         if isinstance(self.activation, BatchTopKActivation | JumpReLUActivation):
-            tensors["threshold"] = self.activation.threshold
+            tensors["threshold"] = self.activation.threshold.detach()
         recipe = self.recipe and {"kind": type(self.recipe).__name__, **asdict(self.recipe)}
         return Parts(
             kind="dictionary",
@@ -237,7 +237,14 @@ class Dictionary(nn.Module, Decomposition):
 
 
 _ROWS = torch.contiguous_format
-_LABELS = {"topk": "TopK", "batchtopk": "BatchTopK", "relu": "ReLU", "jumprelu": "JumpReLU"}
+_LABELS = {
+    "topk": "TopK",
+    "batchtopk": "BatchTopK",
+    "abstopk": "AbsTopK",
+    "groupmax": "GroupMax",
+    "relu": "ReLU",
+    "jumprelu": "JumpReLU",
+}
 
 
 def _name(activation: Sparsifier, width: int, *, frozen: bool) -> str:

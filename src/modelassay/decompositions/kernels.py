@@ -101,7 +101,7 @@ def encode_topk(
         active and carries no gradient.
     """
     with torch.no_grad():
-        chunks = _pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
+        chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
         found = [topk(chunk, k) for chunk in chunks]
         values = torch.cat([chunk_values for chunk_values, _ in found]).relu_()
         indices = torch.cat([chunk_indices for _, chunk_indices in found])
@@ -128,14 +128,14 @@ def encode_batch_topk(
     with torch.no_grad():
         bound: float | None = None
         bags: list[tuple[Tensor, Tensor, Tensor]] = []
-        for chunk in _pre_activation_chunks(x, W_enc, b_enc, centre, buffer):
+        for chunk in pre_activation_chunks(x, W_enc, b_enc, centre, buffer):
             bound = guess_bound(chunk, k) if bound is None else bound
             bags.append(above(chunk, bound))
         if sum(values.numel() for values, _, _ in bags) < count:
             # The first chunk's tokens were not typical of the batch.
-            chunks = _pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
+            chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
             bags = [above(chunk, 0.0) for chunk in chunks]
-        values, indices, offsets = keep_largest(*_join(bags), count=count)
+        values, indices, offsets = keep_largest(*join_bags(bags), count=count)
     values = with_encoder_gradient(values, indices, x, W_enc, b_enc, centre, offsets)
     return values, indices, offsets
 
@@ -149,10 +149,10 @@ def with_encoder_gradient(
     centre: Float[Tensor, " d_in"] | None = None,
     offsets: Int[Tensor, " token"] | None = None,
 ) -> Float[Tensor, "*selected"]:
-    """Give selected values the gradient of ``relu((x - centre) @ W_enc + b_enc)`` at their places.
+    """Give selected values the gradient of ``(x - centre) @ W_enc + b_enc`` at their places.
 
-    The values are returned as they are. Only positive ones carry a gradient, and x gets one only
-    if it requires it.
+    The values are returned as they are. Only those other than 0 carry a gradient, and x gets one
+    only if it requires it.
     """
     return _WithEncoderGradient.apply(values, indices, x, W_enc, b_enc, centre, offsets)
 
@@ -181,7 +181,7 @@ class _WithEncoderGradient(torch.autograd.Function):
         (gradient,) = grad_outputs
         values, indices, x, W_enc, centre, offsets = ctx.saved_tensors
         _, _, needs_x, needs_weight, _, needs_centre, _ = ctx.needs_input_grad
-        gradient = gradient * (values > 0)
+        gradient = gradient * (values != 0)
         centred = x if centre is None else x - centre
         grad_weight, grad_bias = sparse_encoder_gradient(
             gradient, indices, centred, W_enc.shape[1], offsets, weight=needs_weight
@@ -241,7 +241,7 @@ def _sum_by_latent(
     )
 
 
-def _pre_activation_chunks(
+def pre_activation_chunks(
     x: Tensor, W_enc: Tensor, b_enc: Tensor, centre: Tensor | None, buffer: Tensor | None
 ) -> Iterator[Tensor]:
     """The dense pre-activations, some tokens at a time, always in the same memory."""
@@ -255,7 +255,7 @@ def _pre_activation_chunks(
         yield torch.addmm(b_enc, chunk, W_enc, out=buffer[: chunk.shape[0]])
 
 
-def _join(bags: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+def join_bags(bags: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """Bags of consecutive tokens as one."""
     starts = torch.tensor([0] + [values.numel() for values, _, _ in bags]).cumsum(0).tolist()
     return (

@@ -1,6 +1,5 @@
 """The dictionaries that `fit` can make."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -8,17 +7,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from modelassay.core.errors import ShapeError, ValueRangeError
 from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.recipe_nested import Matryoshka
+from modelassay.decompositions.recipe_parts import (
+    check_coefficient,
+    check_k,
+    check_width,
+    tied,
+    unit_rows,
+)
+from modelassay.decompositions.recipe_slots import AbsTopK, GroupMax
+from modelassay.decompositions.recipe_thresholds import JumpReLU
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
     ReLUActivation,
-    Sparsifier,
     TopKActivation,
 )
 from modelassay.subjects.site import Site
 
-__all__ = ["RECIPES", "BatchTopK", "ReLUL1", "Recipe", "TopK", "unit_rows"]
+__all__ = [
+    "RECIPES",
+    "AbsTopK",
+    "BatchTopK",
+    "GroupMax",
+    "JumpReLU",
+    "Matryoshka",
+    "ReLUL1",
+    "Recipe",
+    "TopK",
+    "unit_rows",
+]
 
 
 @final
@@ -39,7 +57,7 @@ class TopK(Recipe):
     """Active latents per token; the default is that of Gao et al. 2024, figure 1."""
 
     def __post_init__(self) -> None:
-        _check_k(self.k, self.width)
+        check_k(self.k, self.width)
 
     def build(
         self,
@@ -51,7 +69,7 @@ class TopK(Recipe):
     ) -> Dictionary:
         """An untrained dictionary; see `Recipe.build`."""
         decoder = unit_rows(self.width, d_out, generator)
-        return _tied(self, decoder, TopKActivation(self.k), d_in, data_mean, site)
+        return tied(self, decoder, TopKActivation(self.k), d_in, data_mean, site)
 
 
 @final
@@ -70,7 +88,7 @@ class BatchTopK(Recipe):
     """Mean number of active latents per token; the default is TopK's."""
 
     def __post_init__(self) -> None:
-        _check_k(self.k, self.width)
+        check_k(self.k, self.width)
 
     def build(
         self,
@@ -82,7 +100,7 @@ class BatchTopK(Recipe):
     ) -> Dictionary:
         """An untrained dictionary, its threshold not calibrated; see `Recipe.build`."""
         decoder = unit_rows(self.width, d_out, generator)
-        return _tied(self, decoder, BatchTopKActivation(self.k), d_in, data_mean, site)
+        return tied(self, decoder, BatchTopKActivation(self.k), d_in, data_mean, site)
 
 
 @final
@@ -105,12 +123,8 @@ class ReLUL1(Recipe):
     """λ, for activations scaled to a mean norm of sqrt(d) (Conerly et al. 2024)."""
 
     def __post_init__(self) -> None:
-        _check_width(self.width)
-        if not (math.isfinite(self.l1_coefficient) and self.l1_coefficient >= 0):
-            raise ValueRangeError(
-                f"l1_coefficient must be finite and at least 0; got {self.l1_coefficient}. "
-                "Use about 5."
-            )
+        check_width(self.width)
+        check_coefficient("l1_coefficient", self.l1_coefficient, "5")
 
     def build(
         self,
@@ -123,55 +137,16 @@ class ReLUL1(Recipe):
         """An untrained dictionary; see `Recipe.build`."""
         length = 1.0 if self.frozen_decoder else 0.1
         decoder = length * unit_rows(self.width, d_out, generator)
-        return _tied(self, decoder, ReLUActivation(), d_in, data_mean, site)
+        return tied(self, decoder, ReLUActivation(), d_in, data_mean, site)
 
 
-RECIPES: tuple[type[TopK | BatchTopK | ReLUL1], ...] = (TopK, BatchTopK, ReLUL1)
-
-
-def unit_rows(n_rows: int, d: int, generator: torch.Generator) -> Float[Tensor, "{n_rows} {d}"]:
-    """Directions drawn uniformly from the unit sphere."""
-    rows = torch.randn(n_rows, d, generator=generator, device=generator.device)
-    return rows / rows.norm(dim=1, keepdim=True)
-
-
-def _tied(
-    recipe: Recipe,
-    decoder: Tensor,
-    activation: Sparsifier,
-    d_in: int,
-    data_mean: Tensor,
-    site: Site | None,
-) -> Dictionary:
-    """A dictionary whose encoder is its decoder's transpose."""
-    width, d_out = decoder.shape
-    if d_in != d_out or data_mean.shape != (d_in,):
-        raise ShapeError(
-            "d_in, d_out and the length of data_mean must be the same; got "
-            f"{d_in}, {d_out} and {list(data_mean.shape)}. Fit a dictionary on its own site."
-        )
-    return Dictionary(
-        W_enc=decoder.t(),
-        b_enc=decoder.new_zeros(width),
-        W_dec=decoder,
-        b_dec=data_mean.to(decoder),
-        activation=activation.to(decoder.device),
-        reads=site,
-        writes=site,
-        frozen_decoder=recipe.frozen_decoder,
-        recipe=recipe,
-    )
-
-
-def _check_width(width: int) -> None:
-    if width < 1:
-        raise ValueRangeError(f"width must be at least 1; got {width}. Use 8 to 64 times d.")
-
-
-def _check_k(k: int, width: int) -> None:
-    _check_width(width)
-    if not 1 <= k <= width:
-        raise ValueRangeError(
-            f"k must be between 1 and the width, {width}; got {k}. Use 16 to 64 for a residual "
-            "stream."
-        )
+RECIPES: tuple[type[Recipe], ...] = (
+    TopK,
+    BatchTopK,
+    ReLUL1,
+    JumpReLU,
+    Matryoshka,
+    AbsTopK,
+    GroupMax,
+)
+"""Every recipe; storage and citations find a new one here."""

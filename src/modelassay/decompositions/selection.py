@@ -45,6 +45,23 @@ def topk(
     return values, candidates.gather(1, chosen)
 
 
+def abs_topk(
+    pre: Float[Tensor, "token width"], k: int
+) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
+    """The k entries of every row that are largest in magnitude, with their signs; see `topk`."""
+    _, indices = topk(pre.abs(), k)
+    return pre.gather(1, indices), indices
+
+
+def group_max(
+    pre: Float[Tensor, "token width"], k: int
+) -> tuple[Float[Tensor, "token {k}"], Int[Tensor, "token {k}"]]:
+    """The largest entry of each of k groups of consecutive columns; k divides the width."""
+    n_tokens, width = pre.shape
+    values, members = pre.view(n_tokens, k, width // k).max(2)
+    return values, members + torch.arange(0, width, width // k, device=pre.device)
+
+
 def above(
     pre: Float[Tensor, "token width"], bound: float | Float[Tensor, ""] | Float[Tensor, " width"]
 ) -> tuple[Float[Tensor, " entry"], Int[Tensor, " entry"], Int[Tensor, " token"]]:

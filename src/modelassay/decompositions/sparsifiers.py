@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from modelassay.core.errors import ValueRangeError
-from modelassay.decompositions.selection import above, pad_bags, topk
+from modelassay.decompositions.selection import above, abs_topk, group_max, pad_bags, topk
 
 
 @final
@@ -72,6 +72,48 @@ class BatchTopKActivation(nn.Module):
 
 
 @final
+class AbsTopKActivation(nn.Module):
+    """Keep the k entries of every token that are largest in magnitude, with their signs.
+
+    Reference: Zhu, Khalili, Zhu 2025, "AbsTopK".
+    """
+
+    kind: Literal["abstopk"] = "abstopk"
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def select(
+        self, pre: Float[Tensor, "token width"]
+    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
+        """Values and latents."""
+        return abs_topk(pre, self.k)
+
+
+@final
+class GroupMaxActivation(nn.Module):
+    """Keep the largest of each of k groups of consecutive latents, as far as it is positive.
+
+    Reference: Srivastava et al. 2013, "Compete to compute", section 3; as the sparsifier of a
+    dictionary in EleutherAI's sparsify.
+    """
+
+    kind: Literal["groupmax"] = "groupmax"
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def select(
+        self, pre: Float[Tensor, "token width"]
+    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
+        """Values and latents."""
+        values, indices = group_max(pre, self.k)
+        return values.relu(), indices
+
+
+@final
 class ReLUActivation(nn.Module):
     """Keep what is positive."""
 
@@ -92,12 +134,12 @@ class JumpReLUActivation(nn.Module):
     """
 
     kind: Literal["jumprelu"] = "jumprelu"
-    threshold: Float[Tensor, " width"]
-    """In units of pre-activations."""
+    threshold: Float[nn.Parameter, " width"]
+    """In units of pre-activations; trained by the `JumpReLU` recipe."""
 
     def __init__(self, threshold: Float[Tensor, " width"]) -> None:
         super().__init__()
-        self.register_buffer("threshold", threshold.detach().clone())
+        self.threshold = nn.Parameter(threshold.detach().clone())
 
     def select(
         self, pre: Float[Tensor, "token width"]
@@ -106,4 +148,7 @@ class JumpReLUActivation(nn.Module):
         return pad_bags(*above(pre, self.threshold.clamp(min=0)))
 
 
-Sparsifier = TopKActivation | BatchTopKActivation | ReLUActivation | JumpReLUActivation
+ComparingSparsifier = TopKActivation | BatchTopKActivation | AbsTopKActivation | GroupMaxActivation
+"""Keeps k latents a token by comparing them with each other."""
+
+Sparsifier = ComparingSparsifier | ReLUActivation | JumpReLUActivation

@@ -14,7 +14,9 @@ from modelassay.decompositions.linear import PCA, Neurons
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import RECIPES
 from modelassay.decompositions.sparsifiers import (
+    AbsTopKActivation,
     BatchTopKActivation,
+    GroupMaxActivation,
     JumpReLUActivation,
     ReLUActivation,
     Sparsifier,
@@ -75,14 +77,17 @@ def _read_activation(saved: Saved) -> Sparsifier:
             return TopKActivation(config["k"])
         case "batchtopk":
             return BatchTopKActivation(config["k"], float(saved.tensors["threshold"]))
+        case "abstopk":
+            return AbsTopKActivation(config["k"])
+        case "groupmax":
+            return GroupMaxActivation(config["k"])
         case "relu":
             return ReLUActivation()
         case "jumprelu":
             return JumpReLUActivation(saved.tensors["threshold"])
         case _:
-            raise UnknownNameError(
-                "A sparsifier's kind", kind, ("topk", "batchtopk", "relu", "jumprelu")
-            )
+            known = ("topk", "batchtopk", "abstopk", "groupmax", "relu", "jumprelu")
+            raise UnknownNameError("A sparsifier's kind", kind, known)
 
 
 def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
@@ -91,7 +96,9 @@ def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
     classes = {recipe.__name__: recipe for recipe in RECIPES}
     if config["kind"] not in classes:
         raise UnknownNameError("A recipe's kind", config["kind"], classes)
-    return classes[config["kind"]](**{k: v for k, v in config.items() if k != "kind"})
+    # JSON has lists for a recipe's tuples.
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    return classes[fields.pop("kind")](**fields)
 
 
 def _read_neurons(saved: Saved) -> Neurons:

@@ -65,9 +65,9 @@ class DeadLatents:
         """
         self._silence += tokens
         if indices is None:
-            self.silence.masked_fill_((values > 0).any(0), 0)
+            self.silence.masked_fill_((values != 0).any(0), 0)
         else:
-            fired = torch.where(values > 0, indices, self.width)
+            fired = torch.where(values != 0, indices, self.width)
             self._silence.index_fill_(0, fired.flatten(), 0)
 
     def dead(self) -> Bool[Tensor, " latent"]:

@@ -15,7 +15,7 @@ from modelassay.core.progress import Progress, default_progress
 from modelassay.core.provenance import Provenance, hash_tensors
 from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Dictionary, Recipe
-from modelassay.decompositions.recipes import BatchTopK, ReLUL1
+from modelassay.decompositions.recipes import BatchTopK, Matryoshka, ReLUL1
 from modelassay.decompositions.sparsifiers import BatchTopKActivation
 from modelassay.fitting.calibration import calibrate_threshold
 from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint, read_checkpoint
@@ -23,12 +23,9 @@ from modelassay.fitting.dead_latents import window_tokens
 from modelassay.fitting.learner import DataScale, Learner
 from modelassay.fitting.logs import LogSink, open_logs
 from modelassay.fitting.normalisation import input_scale
-from modelassay.fitting.objectives.auxk import AuxK
-from modelassay.fitting.objectives.l1 import L1
-from modelassay.fitting.objectives.objective import Objective
-from modelassay.fitting.objectives.reconstruction import Reconstruction
 from modelassay.fitting.plan import Plan
 from modelassay.fitting.trainer import CheckpointPlan, Trainer
+from modelassay.fitting.training import training_of
 from modelassay.subjects.site import Site
 
 DEFAULT_EPOCHS = 4
@@ -99,7 +96,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
         seed=seed,
     )
     # Looked up before training, not after it: a threshold needs held-out tokens at its end.
-    needs_heldout = any(isinstance(recipe, BatchTopK) for recipe in plan.recipes)
+    needs_heldout = any(_compares_tokens(recipe) for recipe in plan.recipes)
     heldout = _heldout_tokens(harvest, plan.site) if needs_heldout else None
     stream = source.stream(
         plan.site, batch_tokens=batch_tokens, generator=derived(plan.seeds[0], "order")
@@ -180,12 +177,11 @@ def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device
         Learner(
             name=name,
             dictionary=dictionary,
-            objectives=_objectives(recipe),
+            training=training_of(recipe),
             schedule=plan.schedule,
             learning_rate=rate,
             dead_window=window_tokens(plan.tokens),
             data=data,
-            unit_decoder=not isinstance(recipe, ReLUL1),
             workspace=workspace,
         )
         for name, dictionary, recipe, rate in zip(
@@ -198,10 +194,11 @@ def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device
     ]
 
 
-def _objectives(recipe: Recipe) -> tuple[Objective, ...]:
-    if isinstance(recipe, ReLUL1):
-        return Reconstruction(), L1(coefficient=recipe.l1_coefficient)
-    return Reconstruction(), AuxK()
+def _compares_tokens(recipe: Recipe) -> bool:
+    """Whether a threshold must take the place of a comparison between tokens."""
+    return isinstance(recipe, BatchTopK) or (
+        isinstance(recipe, Matryoshka) and recipe.sparsifier == "batchtopk"
+    )
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -1,23 +1,25 @@
 """One dictionary while it is trained: its weights, optimiser and dead latents."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from modelassay.decompositions.dictionary import Dictionary
-from modelassay.decompositions.kernels import encode_batch_topk, encode_topk, sparse_decode
-from modelassay.decompositions.sparsifiers import BatchTopKActivation, TopKActivation
+from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.fitting.dead_latents import DeadLatents
+from modelassay.fitting.encoding import encode_batch
 from modelassay.fitting.logs import Measurement
-from modelassay.fitting.objectives.objective import Forward, Objective
+from modelassay.fitting.objectives.objective import Forward
 from modelassay.fitting.schedules import Schedule
+from modelassay.fitting.training import Training
 
-_BETAS = (0.9, 0.999)  # Gao et al. 2024, appendix A.3
 _EPS = 6.25e-10  # Gao et al. 2024, appendix A.3: gradients of rare latents are tiny
 _LARGEST_GRADIENT_NORM = 1.0  # SAELens' and dictionary_learning's common choice
+_THRESHOLD = "activation.threshold"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,12 +39,11 @@ class Learner:
     Args:
         name: unique within a run.
         dictionary: trained in place.
-        objectives: terms of the loss.
+        training: loss and optimiser.
         schedule: of the run.
         learning_rate: at the plateau.
         dead_window: tokens of silence after which a latent is dead.
         data: mean and variance of the activations that it will see.
-        unit_decoder: keep decoder rows at norm 1.
         workspace: memory for pre-activations, shared by learners that take turns.
     """
 
@@ -51,17 +52,16 @@ class Learner:
         *,
         name: str,
         dictionary: Dictionary,
-        objectives: Sequence[Objective],
+        training: Training,
         schedule: Schedule,
         learning_rate: float,
         dead_window: int,
         data: DataScale,
-        unit_decoder: bool,
         workspace: Float[Tensor, " number"],
     ) -> None:
         self.name = name
         self.dictionary = dictionary
-        self.objectives = tuple(objectives)
+        self.training = training
         self.schedule = schedule
         self.learning_rate = learning_rate
         self.data = data
@@ -72,13 +72,24 @@ class Learner:
             for name, parameter in dictionary.named_parameters()
             if parameter.requires_grad
         }
-        self._unit_decoder = unit_decoder and "W_dec" in self.parameters
+        self._unit_decoder = training.unit_decoder and "W_dec" in self.parameters
+        # Training happens at a mean norm of sqrt(d).
+        self._bandwidth = training.bandwidth * math.sqrt(dictionary.d_in)
         self.optimizer = torch.optim.Adam(
-            self.parameters.values(), lr=learning_rate, betas=_BETAS, eps=_EPS, fused=True
+            self._groups(), lr=learning_rate, betas=training.betas, eps=_EPS, fused=True
         )
         device = dictionary.W_dec.device
         self.latents = DeadLatents(dictionary.width, dead_window, device)
         self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The weights, and apart from them thresholds, whose gradients are of another size."""
+        thresholds = [p for n, p in self.parameters.items() if n == _THRESHOLD]
+        weights = [p for n, p in self.parameters.items() if n != _THRESHOLD]
+        groups: list[dict[str, Any]] = [{"params": weights, "rate": 1.0}]
+        if thresholds:
+            groups.append({"params": thresholds, "rate": self.training.threshold_rate})
+        return groups
 
     def step(
         self, activations: Float[Tensor, "token d_in"], step: int
@@ -94,48 +105,47 @@ class Learner:
         """
         rate = self.learning_rate * self.schedule.learning_rate_factor(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         forward = self.forward(activations, step)
-        loss = torch.stack([objective(forward) for objective in self.objectives]).sum()
+        loss = torch.stack([objective(forward) for objective in self.training.objectives]).sum()
         self.optimizer.zero_grad()
         loss.backward()
         if self._unit_decoder:
             _remove_parallel_part(self.dictionary.W_dec)
-        nn.utils.clip_grad_norm_(self.parameters.values(), _LARGEST_GRADIENT_NORM)
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], _LARGEST_GRADIENT_NORM)
         self.optimizer.step()
         if self._unit_decoder:
             _normalise_rows(self.dictionary.W_dec)
+        if isinstance(self.dictionary.activation, JumpReLUActivation):
+            # Below 0 a threshold would let negative values pass.
+            self.dictionary.activation.threshold.data.clamp_(min=0)
         self.latents.record(forward.values.detach(), forward.indices, tokens=len(activations))
         return loss.detach(), forward
 
     def forward(self, activations: Float[Tensor, "token d_in"], step: int) -> Forward:
         """Codes and reconstruction of a batch, with what the objectives need besides."""
         dictionary = self.dictionary
-        x, W_enc, b_enc = activations, dictionary.W_enc, dictionary.b_enc
-        centre = dictionary.b_dec if dictionary.apply_b_dec_to_input else None
-        options = {"centre": centre, "buffer": self._buffer}
-        match dictionary.activation:
-            case TopKActivation(k=k):
-                values, indices = encode_topk(x, W_enc, b_enc, k, **options)
-                decoded = sparse_decode(values, indices, dictionary.W_dec)
-            case BatchTopKActivation(k=k):
-                values, indices, offsets = encode_batch_topk(x, W_enc, b_enc, k, **options)
-                decoded = sparse_decode(values, indices, dictionary.W_dec, offsets)
-            case _:
-                indices = None
-                # Moving the centre into the bias saves the product that x's gradient would cost.
-                bias = b_enc if centre is None else b_enc - centre @ W_enc
-                values = torch.addmm(bias, x, W_enc).relu()
-                decoded = values @ dictionary.W_dec
+        codes = encode_batch(dictionary, activations, self._buffer, self._bandwidth)
+        nested = None
+        if self.training.prefixes:
+            nested = (
+                codes.decode_nested(dictionary.W_dec, self.training.prefixes) + dictionary.b_dec
+            )
+            reconstruction = nested[-1]
+        else:
+            reconstruction = codes.decode(dictionary.W_dec) + dictionary.b_dec
         return Forward(
             dictionary=dictionary,
             activations=activations,
-            values=values,
-            indices=indices,
-            reconstruction=decoded + dictionary.b_dec,
+            values=codes.values,
+            indices=codes.indices,
+            reconstruction=reconstruction,
             total_variance=self.data.total_variance,
             dead=self.dead,
             sparsity_factor=self.schedule.sparsity_factor(step),
+            active=codes.active,
+            nested=nested,
         )
 
     def census(self) -> None:
@@ -153,7 +163,7 @@ class Learner:
             tokens=(step + 1) * tokens,
             loss=float(loss),
             explained_variance=float(1 - error / spread),
-            l0=float((forward.values > 0).sum() / tokens),
+            l0=float((forward.values != 0).sum() / tokens),
             dead_share=float(self.latents.dead().float().mean()),
             learning_rate=self.learning_rate * self.schedule.learning_rate_factor(step),
         )

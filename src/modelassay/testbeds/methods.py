@@ -10,7 +10,16 @@ from modelassay.core.randomness import derived
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.inference_time import Pursuit
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
-from modelassay.decompositions.recipes import BatchTopK, Recipe, ReLUL1, TopK
+from modelassay.decompositions.recipes import (
+    AbsTopK,
+    BatchTopK,
+    GroupMax,
+    JumpReLU,
+    Matryoshka,
+    Recipe,
+    ReLUL1,
+    TopK,
+)
 from modelassay.fitting.fit import fit
 from modelassay.fitting.local_interaction import local_interaction_basis
 from modelassay.testbeds.arm import Arm
@@ -109,6 +118,30 @@ _ALL = (
         title="BatchTopK",
         sees="activations",
         make=_fitted(lambda size: BatchTopK(width=size.width, k=size.k)),
+    ),
+    Method(
+        name="matryoshka",
+        title="Matryoshka BatchTopK",
+        sees="activations",
+        make=_fitted(lambda size: Matryoshka(width=size.width, k=size.k)),
+    ),
+    Method(
+        name="jumprelu",
+        title="JumpReLU",
+        sees="activations",
+        make=_fitted(lambda size: JumpReLU(width=size.width, target_l0=float(size.k))),
+    ),
+    Method(
+        name="abstopk",
+        title="AbsTopK",
+        sees="activations",
+        make=_fitted(lambda size: AbsTopK(width=size.width, k=size.k)),
+    ),
+    Method(
+        name="groupmax",
+        title="GroupMax",
+        sees="activations",
+        make=_fitted(lambda size: GroupMax(width=size.width - size.width % size.k, k=size.k)),
     ),
     Method(
         name="relu_l1",

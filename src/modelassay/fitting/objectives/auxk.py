@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from modelassay.decompositions.encoders import encode_slots
 from modelassay.decompositions.kernels import encode_topk, sparse_decode
+from modelassay.decompositions.selection import abs_topk
+from modelassay.decompositions.sparsifiers import AbsTopKActivation
 from modelassay.fitting.objectives.objective import Forward
 
 
@@ -14,8 +17,9 @@ class AuxK:
     """Share of the residual's variance that the dead latents leave, when they predict it.
 
     With r = x - x̂, detached, and r̂ decoded without bias from the `min(d / 2, dead)` largest
-    positive pre-activations among dead latents: `α mean |r - r̂|² / mean |r - mean r|²`. Dead
-    latents alone get a gradient from it; it is 0 while there are none.
+    positive pre-activations among dead latents (in magnitude, where values have signs): `α mean
+    |r - r̂|² / mean |r - mean r|²`. Dead latents alone get a gradient from it; it is 0 while there
+    are none.
 
     Reference:
         Gao et al. 2024, "Scaling and evaluating sparse autoencoders", appendix A.2; d / 2
@@ -33,13 +37,17 @@ class AuxK:
         dictionary, dead = forward.dictionary, forward.dead
         centre = dictionary.b_dec.detach() if dictionary.apply_b_dec_to_input else None
         # The dead latents are a small TopK dictionary of their own, on the residual.
-        values, indices = encode_topk(
-            forward.activations,
+        weights = (
             dictionary.W_enc.t().index_select(0, dead).t(),
             dictionary.b_enc.index_select(0, dead),
-            max(1, min(residual.shape[1] // 2, len(dead))),
-            centre=centre,
         )
+        k = max(1, min(residual.shape[1] // 2, len(dead)))
+        if isinstance(dictionary.activation, AbsTopKActivation):
+            values, indices = encode_slots(
+                forward.activations, *weights, lambda pre: abs_topk(pre, k), centre=centre
+            )
+        else:
+            values, indices = encode_topk(forward.activations, *weights, k, centre=centre)
         left = residual - sparse_decode(values, indices, dictionary.W_dec.index_select(0, dead))
         # A residual of no variance has nothing to teach; the floor only keeps 0 / 0 away.
         variance = (residual - residual.mean(0)).square().sum().clamp(min=1e-12)

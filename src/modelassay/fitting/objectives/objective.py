@@ -26,6 +26,11 @@ class Forward:
     """The latents that were dead at the last census."""
     sparsity_factor: float
     """How far the sparsity penalty's warm-up has got: 0 to 1."""
+    active: Float[Tensor, "*selected"] | None = None
+    """1 where a latent with a learned threshold is active, else 0; its gradient is
+    straight-through. None where thresholds are not learned."""
+    nested: Float[Tensor, "prefix token d_out"] | None = None
+    """Reconstructions by the first latents, for every prefix; None for a dictionary without."""
 
     def residual(self) -> Float[Tensor, "token d_out"]:
         """What the reconstruction leaves: activations - reconstruction."""

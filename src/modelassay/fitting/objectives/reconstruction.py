@@ -1,4 +1,4 @@
-"""Squared error of the reconstruction."""
+"""Squared error of the reconstruction, or of several nested ones."""
 
 from dataclasses import dataclass
 
@@ -24,3 +24,23 @@ class Reconstruction:
         """The term's value on a batch."""
         squared = forward.residual().square().sum()
         return squared / (len(forward.activations) * forward.total_variance)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NestedReconstruction:
+    """Share of the variance that nested reconstructions leave, on average over the prefixes.
+
+    `mean_m mean_t |x_t - x̂_m,t|² / V`, x̂_m the reconstruction by the first m latents alone.
+
+    Reference:
+        Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse
+        autoencoders", section 3 (a sum there).
+    """
+
+    def __call__(self, forward: Forward) -> Float[Tensor, ""]:
+        """The term's value on a batch."""
+        if forward.nested is None:
+            raise TypeError("A nested reconstruction must have prefixes; got none.")
+        squared = (forward.activations - forward.nested).square().sum()
+        n = len(forward.nested) * len(forward.activations)
+        return squared / (n * forward.total_variance)
