@@ -12,14 +12,13 @@ its own, so that the choice does not touch the scores. The samples are drawn whi
 import argparse
 import statistics
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from modelassay.core.errors import ValueRangeError
 from modelassay.core.randomness import derived
-from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.linear import RandomDictionary
 from modelassay.decompositions.recipes import RECIPES
@@ -28,6 +27,7 @@ from modelassay.testbeds.synthetic import (
     SYNTH_16K,
     SYNTH_REDUCED,
     SyntheticModel,
+    SyntheticSpec,
     synthetic_model,
 )
 from modelassay.testbeds.synthetic_scores import SyntheticScores, synthetic_scores
@@ -35,7 +35,7 @@ from modelassay.testbeds.synthetic_source import SyntheticActivations
 
 SIZES = {"reduced": SYNTH_REDUCED, "16k": SYNTH_16K}
 BATCH = 1024  # SynthSAEBench's
-COEFFICIENTS = tuple(2 ** (step / 2) for step in range(-2, 7))  # times the default: 0.5 to 8
+COEFFICIENTS = tuple(2 ** (step / 2) for step in range(-6, 3))  # times the default: 1/8 to 2
 PUBLISHED = (
     ("BatchTopK", 0.7316, 0.7574, 0.9837, 0.7923),
     ("Matryoshka", 0.8793, 0.7927, 0.9987, 0.7792),
@@ -124,6 +124,16 @@ def trained(
     return found
 
 
+def drawing_rate(spec: SyntheticSpec, samples: int, device: str) -> str:
+    """How many samples are drawn in a second; where the directions point makes no difference."""
+    model = synthetic_model(replace(spec, orthogonalisation_steps=0), seed=0, device=device)
+    model.rows(1000, derived(0, "warm"))
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.rows(samples, derived(0, "rate")).sum().item()  # waits for a GPU
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return f"{samples / wall:,.0f} samples/s drawn, {samples / cpu:,.0f} per CPU second"
+
+
 def row(name: str, scores: list[SyntheticScores]) -> str:
     """Mean and, of several seeds, standard deviation of each score."""
     cells = []
@@ -132,6 +142,18 @@ def row(name: str, scores: list[SyntheticScores]) -> str:
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         cells.append(f"{statistics.mean(values):.3f}{spread}")
     return f"| {name} | {' | '.join(cells)} |"
+
+
+def setting_of(dictionary: Dictionary) -> str:
+    """What of its recipe sets the sparsity."""
+    recipe = dictionary.recipe
+    for name in ("k", "target_l0"):
+        if hasattr(recipe, name):
+            return f"{name}={getattr(recipe, name):.3g}"
+    for field in fields(recipe) if recipe else ():
+        if field.name.endswith("coefficient"):
+            return f"{field.name}={getattr(recipe, field.name):.3g}"
+    return dictionary.name
 
 
 def main() -> None:
@@ -143,20 +165,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
-    begin = time.perf_counter()
+    for name, samples in (("reduced", 100_000), ("16k", 10_000)):
+        print(f"{name}: {drawing_rate(SIZES[name], samples, options.device)}")
     model = synthetic_model(SIZES[options.size], seed=0, device=options.device)
     spec = model.spec
-    built = time.perf_counter() - begin
-    begin, cpu = time.perf_counter(), time.process_time()
-    drawn = 100_000 if options.size == "reduced" else 10_000
-    model.rows(drawn, derived(0, "rate"))
-    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-
     width = spec.n_features // 4
     l0 = float(model.expected_rates[:width].sum())
     kinds = trained(model, width, l0, options.samples, options.seeds)
     wanted = max(1, round(l0))
-    random: list[Decomposition] = [
+    random: list[Dictionary] = [
         RandomDictionary(
             width, spec.d, wanted, generator=derived(seed, "random"), mean=model.bias.cpu()
         ).to(model.device)
@@ -165,8 +182,7 @@ def main() -> None:
     print(
         f"F={spec.n_features}, d={spec.d}, {width} latents, wanted L0 {l0:.2f} (true L0 of all "
         f"features {float(model.expected_rates.sum()):.2f}), {options.samples:,} samples, "
-        f"{options.seeds} seeds, {torch.get_num_threads()} threads; features built in {built:.1f} "
-        f"s, {drawn / wall:,.0f} samples/s drawn ({drawn / cpu:,.0f} per CPU second)\n"
+        f"{options.seeds} seeds, {torch.get_num_threads()} threads\n"
     )
     print(f"| {spec.n_features} features | {' | '.join(COLUMNS)} | dead |".replace("_", " "))
     print("|---" * (len(COLUMNS) + 2) + "|")
@@ -175,8 +191,8 @@ def main() -> None:
             synthetic_scores(one, model, samples=100_000, generator=derived(seed, "scores"))
             for seed, one in enumerate(some)
         ]
-        chosen = {getattr(one, "name", "") for one in some}
-        print(row(f"{name} ({'; '.join(sorted(chosen))})" if len(chosen) == 1 else name, scores))
+        chosen = {setting_of(one) for one in some}
+        print(row(f"{name} ({', '.join(sorted(chosen))})", scores))
     print("\n| published, 16,384 features, L0 = 25 | f1 | mcc | uniqueness | explained variance |")
     print("|---|---|---|---|---|")
     for name, *published in PUBLISHED:
