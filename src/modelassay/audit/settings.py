@@ -15,7 +15,7 @@ class AuditSettings:
     """Tokens after the intervention whose predictions are compared."""
     read_positions: int = 64
     """Interventions stand before this position of a context: later ones cost more (ours)."""
-    baseline_latents: int = 64
+    baseline_latents: int = 40
     """Latents of each baseline that are audited (a random sample)."""
     recovered_tokens: int = 24_000
     """Held-out tokens at which the reconstruction is spliced in, about."""
