@@ -18,7 +18,7 @@ def test_every_score_that_was_calibrated_says_so_beside_it(make_audit: Callable[
         calibrated = stored_calibration().of(evidence.name) is not None
         assert ("AUROC" in histogram.note) == calibrated, evidence.name
     read = next(column for column in catalogue(audit).columns if column.name == "read")
-    assert f"{stored_calibration().of('read').auroc[PLANTED].value:.2f}" in read.definition  # pyright: ignore[reportOptionalMemberAccess]
+    assert f"{stored_calibration().of('read').auroc[PLANTED].value:.3f}" in read.definition  # pyright: ignore[reportOptionalMemberAccess]
     for metric in comparison(audit).metrics:
         if "recovered" in metric.title.lower() and "cross" in metric.title.lower():
             assert "A latent's part in it has an AUROC" in metric.definition

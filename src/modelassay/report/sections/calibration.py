@@ -110,8 +110,8 @@ def _estimate(auroc: Auroc) -> Estimate:
 
 def _interval(auroc: Auroc) -> str:
     if math.isnan(auroc.low):
-        return f"{auroc.value:.2f}"
-    return f"{auroc.value:.2f} [{auroc.low:.2f}, {auroc.high:.2f}]"
+        return f"{auroc.value:.3f}"
+    return f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
 
 
 def _listed(seeds: tuple[int, ...]) -> str:
