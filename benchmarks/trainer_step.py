@@ -16,7 +16,14 @@ import torch
 from modelassay.activations.statistics import Moments
 from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Recipe
-from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
+from modelassay.decompositions.recipes import (
+    AbsTopK,
+    BatchTopK,
+    GroupMax,
+    Matryoshka,
+    ReLUL1,
+    TopK,
+)
 from modelassay.fitting.fit import learners_of
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.site import Site
@@ -68,6 +75,9 @@ def main() -> None:
         for recipe in (
             TopK(width=width, k=k),
             BatchTopK(width=width, k=k),
+            Matryoshka(width=width, k=k),
+            AbsTopK(width=width, k=k),
+            GroupMax(width=width, k=k),
             ReLUL1(width=width),
         ):
             costs, unit = step_costs(recipe, d)

@@ -18,7 +18,7 @@ from modelassay.decompositions.kernels import (
 )
 from modelassay.decompositions.selection import above
 
-_CROWDED_SHARE = 1 / 12  # of entries; dense products are faster above it: ours, measured
+_CROWDED_SHARE = 1 / 5  # of entries; dense products are faster above it: ours, measured
 _SAMPLE = 2**14  # entries of the first chunk that show whether it is crowded: ours
 
 

@@ -44,4 +44,4 @@ def nested_decode(
         places, torch.arange(len(prefixes) * n_tokens, device=indices.device)
     )
     blocks = sparse_decode(values.flatten()[order], latents[order], weight, starts)
-    return blocks.view(len(prefixes), n_tokens, -1).cumsum(0)
+    return blocks.view(len(prefixes), n_tokens, weight.shape[1]).cumsum(0)
