@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from modelassay.decompositions.codes import Codes as Codes
     from modelassay.decompositions.decomposition import Decomposition as Decomposition
     from modelassay.decompositions.dictionary import Dictionary as Dictionary
+    from modelassay.decompositions.formats.registry import read_dictionary as read_dictionary
+    from modelassay.decompositions.formats.registry import write_dictionary as write_dictionary
     from modelassay.decompositions.formats.saelens import read_saelens as read_saelens
     from modelassay.decompositions.formats.saelens import write_saelens as write_saelens
     from modelassay.decompositions.inference_time import Pursuit as Pursuit
@@ -110,10 +112,12 @@ PUBLIC = {
     "null_twin": "modelassay.subjects.null_twins:null_twin",
     "open_harvest": "modelassay.activations.harvest:open_harvest",
     "planted_arms": "modelassay.testbeds.planted.arms:planted_arms",
+    "read_dictionary": "modelassay.decompositions.formats.registry:read_dictionary",
     "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",
     "read_texts": "modelassay.activations.corpus:read_texts",
     "report": "modelassay.report.report:report",
     "run_league": "modelassay.testbeds.league_run:run_league",
+    "write_dictionary": "modelassay.decompositions.formats.registry:write_dictionary",
     "write_saelens": "modelassay.decompositions.formats.saelens:write_saelens",
 }
 """Public name -> where it is defined; the imports above say the same to type checkers."""

@@ -62,7 +62,7 @@ def test_an_unknown_option_is_a_usage_error_with_a_suggestion():
 def test_a_kind_of_dictionary_that_does_not_exist_is_a_usage_error():
     done = run("audit", "--fit", "topp")
     assert done.returncode == 2
-    assert "'topk', 'batchtopk', 'relu'" in done.stderr
+    assert "'topp' is not one of 'topk', 'batchtopk'" in done.stderr
 
 
 def test_a_number_below_its_bound_is_a_usage_error():

@@ -139,7 +139,7 @@ def test_unknown_names_suggest_near_misses() -> None:
     assert find(["SMALL"], kinds) == list(KINDS)
     assert find(["all"], kinds) == list(KINDS)
     with pytest.raises(UnknownNameError, match="Did you mean 'small'"):
-        find(["smal"], kinds)
+        find(["smoll"], kinds)
 
 
 def test_slow_testbeds_are_meant_only_by_their_own_name() -> None:

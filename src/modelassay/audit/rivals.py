@@ -21,7 +21,7 @@ from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.linear import PCA, RandomDictionary
-from modelassay.decompositions.recipes import BatchTopK, Recipe, TopK
+from modelassay.decompositions.recipes import Recipe, TopK
 from modelassay.decompositions.storage import load_decomposition
 from modelassay.evidence.documents import document_of_row
 from modelassay.fitting.fit import fit
@@ -127,7 +127,7 @@ def _linear_baselines(activations: Harvest, recipe: Recipe, seed: int) -> dict[s
     site = activations.sites[0]
     fit_part = activations.select("fit")
     moments = fit_part.moments(site)
-    k = recipe.k if isinstance(recipe, TopK | BatchTopK) else max(1, recipe.width // 32)
+    k = _values_per_token(recipe)
     random = [
         RandomDictionary(
             recipe.width, fit_part.width(site), k, mean=moments.mean.float(), site=site,
@@ -146,6 +146,12 @@ def _linear_baselines(activations: Harvest, recipe: Recipe, seed: int) -> dict[s
             second=PCA.from_moments(half, min(k, fit_part.width(site)), site=site),
         ),
     }
+
+
+def _values_per_token(recipe: Recipe) -> int:
+    """How many latents a recipe keeps active; 1/32 of the width where it does not say (ours)."""
+    said = getattr(recipe, "k", None) or getattr(recipe, "target_l0", None)
+    return max(1, recipe.width // 32 if said is None else round(said))
 
 
 class _Keeper:

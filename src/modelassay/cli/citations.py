@@ -9,12 +9,26 @@ from modelassay.core.files import read_json
 from modelassay.core.references import REFERENCES
 from modelassay.decompositions.inference_time import Pursuit
 from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
-from modelassay.decompositions.recipes import BatchTopK, ReLUL1, TopK
+from modelassay.decompositions.local_interaction import LocalInteractionBasis
+from modelassay.decompositions.recipes import (
+    AbsTopK,
+    BatchTopK,
+    GroupMax,
+    JumpReLU,
+    Matryoshka,
+    ReLUL1,
+    TopK,
+)
 
 METHODS = {
     "topk": TopK.references,
     "batchtopk": BatchTopK.references,
     "relu": ReLUL1.references,
+    "jumprelu": JumpReLU.references,
+    "matryoshka": Matryoshka.references,
+    "abstopk": AbsTopK.references,
+    "groupmax": GroupMax.references,
+    "lib": LocalInteractionBasis.references,
     "pca": PCA.references,
     "neurons": Neurons.references,
     "random": RandomDictionary.references,

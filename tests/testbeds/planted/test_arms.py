@@ -100,6 +100,6 @@ def test_what_cannot_be_planted_is_refused(subject: Subject, contexts: Tokenized
     with pytest.raises(ValueRangeError, match="layer must be in 0 … 4, so that a later block"):
         planted_arms(subject, contexts, seed=0, layer=5)
     with pytest.raises(UnknownNameError, match="Did you mean 'common'"):
-        planted_arms(subject, contexts, seed=0, counts={"comon": 2})
+        planted_arms(subject, contexts, seed=0, counts={"commonly": 2})
     with pytest.raises(UnsupportedModelError, match="got GPT2LMHeadModel"):
         planted_arms(tiny_subject("gpt2"), contexts, seed=0, layer=0)
