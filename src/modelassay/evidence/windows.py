@@ -19,7 +19,8 @@ from modelassay.evidence.suffix import (
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Downstream, Subject
 
-_MAX_SAMPLES = 64  # samples that run at once (ours)
+_MAX_SAMPLES = 256  # samples that run at once (ours, measured)
+_MAX_CONTEXTS = 512  # texts whose keys and values are kept at once (ours, measured)
 _KEPT_NUMBERS = 2**26  # keys and values of a group of contexts: 256 MiB in float32 (ours)
 _COPIED_NUMBERS = 2**24  # and those copied for the samples that run at once (ours)
 
@@ -74,7 +75,7 @@ def _behind_kept_tokens(
     context, position, width = targets.context, targets.position, targets.horizon + 1
     n_tokens = min(int(position.max()) + width, targets.contexts.tokens.shape[1])
     per_token = 2 * subject.n_layers * subject.d_model
-    step = max(1, min(_MAX_SAMPLES, _KEPT_NUMBERS // (per_token * n_tokens)))
+    step = max(1, min(_MAX_CONTEXTS, _KEPT_NUMBERS // (per_token * n_tokens)))
     for part in context.unique().split(step):
         tokens = targets.contexts.tokens[part, :n_tokens].to(subject.device)
         mask = targets.contexts.mask[part, :n_tokens].to(subject.device)
