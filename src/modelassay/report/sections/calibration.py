@@ -30,13 +30,14 @@ def how_to_read(audit: Audit) -> Paragraph:
     del audit
     calibration = stored_calibration()
     return Paragraph(
-        text="Every score of this report was also measured where the truth is known: on language "
+        text="The scores below were also measured where the truth is known: on language "
         "models into which features were planted, of which each is read in one model and ignored "
         "in a twin with identical activations, and on the testbeds. AUROC is the chance that a "
         "feature of the model scores above a feature of the activations alone: 1 is certain, ½ is "
-        "a coin toss. Thresholds were set on planted models of other seeds "
-        f"({_listed(calibration.setting_seeds)}) than these "
-        f"({_listed(calibration.reporting_seeds)}).",
+        "a coin toss. The statistic, the cut and the sample size of the read test were chosen on "
+        f"planted models of other seeds ({_listed(calibration.setting_seeds)}) than those of this "
+        f"section ({_listed(calibration.reporting_seeds)}); the other thresholds have reasons of "
+        "their own, given under Methods.",
     )
 
 
@@ -70,7 +71,7 @@ def worth_of_verdicts(audit: Audit) -> Shares:
         caption=f"On held-out planted models the final verdict has an AUROC of "
         f"{_interval(verdict.auroc)} and leaves {percent(verdict.undetermined)} undetermined; "
         f"{percent(verdict.found)} of the planted features were found by a latent and judged. On "
-        f"the seeds that thresholds were set on: {number(setting.auroc.value)} and "
+        f"the seeds that the read test was chosen on: {number(setting.auroc.value)} and "
         f"{percent(setting.undetermined)}.",
     )
 
