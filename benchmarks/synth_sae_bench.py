@@ -62,7 +62,7 @@ def candidates(width: int, l0: float) -> list[Candidates]:
             name=kind.__name__,
             recipes=tuple(made(kind, width, options) for options in settings(kind, l0)),
         )
-        for kind in RECIPES
+        for kind in RECIPES.values()
     ]
 
 

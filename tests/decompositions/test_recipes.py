@@ -69,7 +69,7 @@ def test_the_seed_decides_the_directions(recipe):
 
 
 def test_every_recipe_and_every_dictionary_cites_known_papers():
-    assert {type(recipe) for recipe in ALL} == set(RECIPES)
+    assert {type(recipe) for recipe in ALL} == set(RECIPES.values())
     for recipe in ALL:
         assert set(recipe.references) <= set(REFERENCES)
         assert build(recipe).references == recipe.references
@@ -91,7 +91,7 @@ def test_k_outside_the_width_is_refused(kind, k):
         kind(width=64, k=k)
 
 
-@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize("kind", RECIPES.values())
 def test_a_width_of_nothing_is_refused(kind):
     with pytest.raises(ValueRangeError, match="width must be at least 1; got 0"):
         kind(width=0)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from modelassay.core.errors import ShapeError, ValueRangeError
 from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.decomposition import Decomposition, Parts, check_width
-from modelassay.decompositions.sparsifiers import (
-    BatchTopKActivation,
-    ComparingSparsifier,
-    JumpReLUActivation,
-    Sparsifier,
-)
+from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.subjects.site import Site
 
 
@@ -53,6 +48,31 @@ class Recipe(ABC):
         Raises:
             ShapeError: if d_out differs from d_in.
         """
+
+
+WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+"""A dictionary's own tensors in files; the others are its sparsifier's."""
+
+RECIPES: dict[str, type[Recipe]] = {}
+"""Every recipe by its name; storage finds a new one here."""
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
+def register_recipe(recipe: type[AnyRecipe]) -> type[AnyRecipe]:
+    """Make a recipe known to storage. A decorator.
+
+    Raises:
+        ValueRangeError: if another class has its name.
+    """
+    known = RECIPES.get(recipe.__name__, recipe)
+    if known.__module__ != recipe.__module__:
+        raise ValueRangeError(
+            f"A recipe's name must be its own; got {recipe.__name__!r}, which is one of "
+            f"{known.__module__}. Choose another name."
+        )
+    RECIPES[recipe.__name__] = recipe
+    return recipe
 
 
 class Dictionary(nn.Module, Decomposition):
@@ -181,10 +201,7 @@ class Dictionary(nn.Module, Decomposition):
             raise ValueRangeError(
                 f"scale must be above 0; got {scale}. Pass the factor that the fit used."
             )
-        scaled: list[Tensor] = [self.b_enc, self.b_dec]
-        if isinstance(self.activation, BatchTopKActivation | JumpReLUActivation):
-            scaled.append(self.activation.threshold)
-        for tensor in scaled:
+        for tensor in (self.b_enc, self.b_dec, *self.activation.in_units_of_pre_activations()):
             tensor.div_(scale)
 
     @torch.no_grad()
@@ -197,37 +214,27 @@ class Dictionary(nn.Module, Decomposition):
         Raises:
             ValueRangeError: where latents are compared: it would change which latents win.
         """
-        if isinstance(self.activation, ComparingSparsifier):
-            raise ValueRangeError(
-                "Decoder norms can be folded only where each latent is chosen on its own; got "
-                f"{self.activation.kind}. Keep the decoder's rows at unit length while fitting."
-            )
         norms = self.W_dec.norm(dim=1)
         norms[norms == 0] = 1
+        self.activation.fold_norms(norms)
         self.W_dec.div_(norms.unsqueeze(1))
         self.W_enc.mul_(norms)
         self.b_enc.mul_(norms)
-        if isinstance(self.activation, JumpReLUActivation):
-            self.activation.threshold.mul_(norms)
 
     def parts(self) -> Parts:
         """What `save` writes."""
-        activation: dict[str, Any] = {"kind": self.activation.kind}
         tensors = {
             "W_enc": self.W_enc.detach(),
             "b_enc": self.b_enc.detach(),
             "W_dec": self.W_dec.detach(),
             "b_dec": self.b_dec.detach(),
+            **self.activation.state_dict(),
         }
-        if isinstance(self.activation, ComparingSparsifier):
-            activation["k"] = self.activation.k
-        if isinstance(self.activation, BatchTopKActivation | JumpReLUActivation):
-            tensors["threshold"] = self.activation.threshold.detach()
         recipe = self.recipe and {"kind": type(self.recipe).__name__, **asdict(self.recipe)}
         return Parts(
             kind="dictionary",
             config={
-                "activation": activation,
+                "activation": {"kind": self.activation.kind, **self.activation.settings()},
                 "apply_b_dec_to_input": self.apply_b_dec_to_input,
                 "frozen_decoder": self.frozen_decoder,
                 "recipe": recipe,
@@ -237,20 +244,12 @@ class Dictionary(nn.Module, Decomposition):
 
 
 _ROWS = torch.contiguous_format
-_LABELS = {
-    "topk": "TopK",
-    "batchtopk": "BatchTopK",
-    "abstopk": "AbsTopK",
-    "groupmax": "GroupMax",
-    "relu": "ReLU",
-    "jumprelu": "JumpReLU",
-}
 
 
 def _name(activation: Sparsifier, width: int, *, frozen: bool) -> str:
     """A short name for readers."""
     k = f" (k={activation.k})" if hasattr(activation, "k") else ""
-    return f"{_LABELS[activation.kind]} {width}{k}{', frozen decoder' if frozen else ''}"
+    return f"{activation.label} {width}{k}{', frozen decoder' if frozen else ''}"
 
 
 def _check_shapes(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor) -> None:

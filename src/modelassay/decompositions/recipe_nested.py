@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from modelassay.core.errors import ValueRangeError
-from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.dictionary import Dictionary, Recipe, register_recipe
 from modelassay.decompositions.recipe_parts import check_k, tied, unit_rows
 from modelassay.decompositions.sparsifiers import BatchTopKActivation, TopKActivation
 from modelassay.subjects.site import Site
@@ -21,6 +21,7 @@ _LABELS = {"topk": "TopK", "batchtopk": "BatchTopK"}
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matryoshka(Recipe):
     """Latents in order of generality: the first m must reconstruct without the others.

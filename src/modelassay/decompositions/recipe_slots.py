@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from modelassay.core.errors import ValueRangeError
-from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.dictionary import Dictionary, Recipe, register_recipe
 from modelassay.decompositions.recipe_parts import check_k, tied, unit_rows
 from modelassay.decompositions.sparsifiers import AbsTopKActivation, GroupMaxActivation
 from modelassay.subjects.site import Site
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AbsTopK(Recipe):
     """Keep the k pre-activations of every token that are largest in magnitude, with their signs.
@@ -46,6 +47,7 @@ class AbsTopK(Recipe):
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupMax(Recipe):
     """Keep the largest pre-activation of each of k groups of width / k latents.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from modelassay.core.errors import ValueRangeError
-from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.dictionary import Dictionary, Recipe, register_recipe
 from modelassay.decompositions.recipe_parts import (
     check_coefficient,
     check_positive,
@@ -25,6 +25,7 @@ PENALTIES: tuple[Penalty, ...] = ("step", "quadratic", "tanh")
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JumpReLU(Recipe):
     """Keep what exceeds a threshold that each latent learns, and pay for how many do.

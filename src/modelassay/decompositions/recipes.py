@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.dictionary import RECIPES, Dictionary, Recipe, register_recipe
 from modelassay.decompositions.recipe_nested import Matryoshka
 from modelassay.decompositions.recipe_parts import (
     check_coefficient,
@@ -40,6 +40,7 @@ __all__ = [
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopK(Recipe):
     """Keep the k largest pre-activations of every token.
@@ -73,6 +74,7 @@ class TopK(Recipe):
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchTopK(Recipe):
     """Keep the ``k * tokens`` largest pre-activations of a batch; at inference, a threshold.
@@ -104,6 +106,7 @@ class BatchTopK(Recipe):
 
 
 @final
+@register_recipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReLUL1(Recipe):
     """Keep what is positive, and pay for it: ``|x - x̂|² + λ sum_i z_i |d_i|``.
@@ -138,15 +141,3 @@ class ReLUL1(Recipe):
         length = 1.0 if self.frozen_decoder else 0.1
         decoder = length * unit_rows(self.width, d_out, generator)
         return tied(self, decoder, ReLUActivation(), d_in, data_mean, site)
-
-
-RECIPES: tuple[type[Recipe], ...] = (
-    TopK,
-    BatchTopK,
-    ReLUL1,
-    JumpReLU,
-    Matryoshka,
-    AbsTopK,
-    GroupMax,
-)
-"""Every recipe; storage and citations find a new one here."""

@@ -1,27 +1,48 @@
-"""Which pre-activations become latent values, at inference."""
+"""The library's sparsifiers."""
 
-from typing import Literal, final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from modelassay.core.errors import ValueRangeError
+from modelassay.decompositions.batch import BatchCodes, EncoderBatch
+from modelassay.decompositions.encoders import encode_above, encode_slots, jump
+from modelassay.decompositions.kernels import encode_batch_topk, encode_topk
 from modelassay.decompositions.selection import above, abs_topk, group_max, pad_bags, topk
+from modelassay.decompositions.sparsifier import (
+    BatchSparsifier,
+    Sparsifier,
+    register_sparsifier,
+)
+
+
+class _KeepsK(Sparsifier):
+    """Keeps k latents a token by comparing them with each other."""
+
+    compares_latents = True
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def settings(self) -> dict[str, Any]:
+        """k."""
+        return {"k": self.k}
 
 
 @final
-class TopKActivation(nn.Module):
+@register_sparsifier
+class TopKActivation(_KeepsK):
     """Keep the k largest of every token, as far as they are positive.
 
     Reference: Gao et al. 2024, section 2.3.
     """
 
-    kind: Literal["topk"] = "topk"
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
+    kind = "topk"
+    label = "TopK"
 
     def select(
         self, pre: Float[Tensor, "token width"]
@@ -30,9 +51,18 @@ class TopKActivation(nn.Module):
         values, indices = topk(pre, self.k)
         return values.relu(), indices
 
+    def encode(self, batch: EncoderBatch) -> BatchCodes:
+        """Codes of a batch; see `Sparsifier.encode`."""
+        k = batch.k or self.k
+        values, indices = encode_topk(
+            batch.x, batch.W_enc, batch.b_enc, k, centre=batch.centre, buffer=batch.buffer
+        )
+        return BatchCodes(values=values, indices=indices)
+
 
 @final
-class BatchTopKActivation(nn.Module):
+@register_sparsifier
+class BatchTopKActivation(BatchSparsifier):
     """Keep what exceeds one threshold, calibrated so that k per token do on average.
 
     Training compares the tokens of a batch instead; inference must not, because a token's code
@@ -41,7 +71,9 @@ class BatchTopKActivation(nn.Module):
     Reference: Bussmann, Leask, Nanda 2024, section 3.
     """
 
-    kind: Literal["batchtopk"] = "batchtopk"
+    kind = "batchtopk"
+    label = "BatchTopK"
+    compares_latents = True
     threshold: Float[Tensor, ""]
     """In units of pre-activations; NaN until it is calibrated."""
 
@@ -50,6 +82,17 @@ class BatchTopKActivation(nn.Module):
         self.k = k
         value = float("nan") if threshold is None else threshold
         self.register_buffer("threshold", torch.tensor(value, dtype=torch.float32))
+
+    def settings(self) -> dict[str, Any]:
+        """k."""
+        return {"k": self.k}
+
+    @classmethod
+    def read(
+        cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> "BatchTopKActivation":
+        """See `Sparsifier.read`."""
+        return cls(settings["k"], float(tensors["threshold"]))
 
     def calibrate(self, threshold: float) -> None:
         """Set the threshold: what is greater is active."""
@@ -70,19 +113,30 @@ class BatchTopKActivation(nn.Module):
             )
         return pad_bags(*above(pre, self.threshold.clamp(min=0)))
 
+    def encode(self, batch: EncoderBatch) -> BatchCodes:
+        """The ``k * tokens`` largest of the batch; see `Sparsifier.encode`."""
+        k = batch.k or self.k
+        values, indices, offsets = encode_batch_topk(
+            batch.x, batch.W_enc, batch.b_enc, k, centre=batch.centre, buffer=batch.buffer
+        )
+        return BatchCodes(values=values, indices=indices, offsets=offsets)
+
+    def in_units_of_pre_activations(self) -> tuple[Tensor, ...]:
+        """The threshold."""
+        return (self.threshold,)
+
 
 @final
-class AbsTopKActivation(nn.Module):
+@register_sparsifier
+class AbsTopKActivation(_KeepsK):
     """Keep the k entries of every token that are largest in magnitude, with their signs.
 
     Reference: Zhu, Khalili, Zhu 2025, "AbsTopK".
     """
 
-    kind: Literal["abstopk"] = "abstopk"
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
+    kind = "abstopk"
+    label = "AbsTopK"
+    signed = True
 
     def select(
         self, pre: Float[Tensor, "token width"]
@@ -90,20 +144,31 @@ class AbsTopKActivation(nn.Module):
         """Values and latents."""
         return abs_topk(pre, self.k)
 
+    def encode(self, batch: EncoderBatch) -> BatchCodes:
+        """Codes of a batch; see `Sparsifier.encode`."""
+        k = batch.k or self.k
+        values, indices = encode_slots(
+            batch.x,
+            batch.W_enc,
+            batch.b_enc,
+            lambda pre: abs_topk(pre, k),
+            centre=batch.centre,
+            buffer=batch.buffer,
+        )
+        return BatchCodes(values=values, indices=indices)
+
 
 @final
-class GroupMaxActivation(nn.Module):
+@register_sparsifier
+class GroupMaxActivation(_KeepsK):
     """Keep the largest of each of k groups of consecutive latents, as far as it is positive.
 
     Reference: Srivastava et al. 2013, "Compete to compute", section 3; as the sparsifier of a
     dictionary in EleutherAI's sparsify.
     """
 
-    kind: Literal["groupmax"] = "groupmax"
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
+    kind = "groupmax"
+    label = "GroupMax"
 
     def select(
         self, pre: Float[Tensor, "token width"]
@@ -114,10 +179,12 @@ class GroupMaxActivation(nn.Module):
 
 
 @final
-class ReLUActivation(nn.Module):
+@register_sparsifier
+class ReLUActivation(Sparsifier):
     """Keep what is positive."""
 
-    kind: Literal["relu"] = "relu"
+    kind = "relu"
+    label = "ReLU"
 
     def select(
         self, pre: Float[Tensor, "token width"]
@@ -125,15 +192,21 @@ class ReLUActivation(nn.Module):
         """Values and latents."""
         return pad_bags(*above(pre, 0.0))
 
+    def encode(self, batch: EncoderBatch) -> BatchCodes:
+        """All values of a batch, dense."""
+        return BatchCodes(values=batch.pre_activations().relu())
+
 
 @final
-class JumpReLUActivation(nn.Module):
+@register_sparsifier
+class JumpReLUActivation(Sparsifier):
     """Keep what is positive and exceeds its latent's threshold, at its full value.
 
     Reference: Rajamanoharan et al. 2024, section 3.
     """
 
-    kind: Literal["jumprelu"] = "jumprelu"
+    kind = "jumprelu"
+    label = "JumpReLU"
     threshold: Float[nn.Parameter, " width"]
     """In units of pre-activations; trained by the `JumpReLU` recipe."""
 
@@ -147,8 +220,24 @@ class JumpReLUActivation(nn.Module):
         """Values and latents."""
         return pad_bags(*above(pre, self.threshold.clamp(min=0)))
 
+    def encode(self, batch: EncoderBatch) -> BatchCodes:
+        """Codes of a batch with straight-through gradients; see `jump`."""
+        # Entries a little below the threshold have value 0 and yet move it.
+        bound = self.threshold.detach() - batch.bandwidth / 2
+        found = encode_above(
+            batch.x, batch.W_enc, batch.b_enc, bound, centre=batch.centre, buffer=batch.buffer
+        )
+        if found is None:
+            values, active = jump(batch.pre_activations(), self.threshold, batch.bandwidth)
+            return BatchCodes(values=values, active=active)
+        pre, indices, offsets = found
+        values, active = jump(pre, self.threshold.index_select(0, indices), batch.bandwidth)
+        return BatchCodes(values=values, indices=indices, offsets=offsets, active=active)
 
-ComparingSparsifier = TopKActivation | BatchTopKActivation | AbsTopKActivation | GroupMaxActivation
-"""Keeps k latents a token by comparing them with each other."""
+    def in_units_of_pre_activations(self) -> tuple[Tensor, ...]:
+        """The thresholds."""
+        return (self.threshold,)
 
-Sparsifier = ComparingSparsifier | ReLUActivation | JumpReLUActivation
+    def project(self) -> None:
+        """Keep thresholds from falling below 0, where they would let negative values pass."""
+        self.threshold.data.clamp_(min=0)

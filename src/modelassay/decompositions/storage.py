@@ -6,22 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from modelassay.core.errors import CorruptFileError, UnknownNameError
+from modelassay.decompositions import recipes, sparsifiers
 from modelassay.decompositions.decomposition import Decomposition
-from modelassay.decompositions.dictionary import Dictionary, Recipe
+from modelassay.decompositions.dictionary import RECIPES, WEIGHTS, Dictionary, Recipe
 from modelassay.decompositions.folder import Saved, read_folder
 from modelassay.decompositions.inference_time import BASE, Pursuit
 from modelassay.decompositions.linear import PCA, Neurons
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
-from modelassay.decompositions.recipes import RECIPES
-from modelassay.decompositions.sparsifiers import (
-    AbsTopKActivation,
-    BatchTopKActivation,
-    GroupMaxActivation,
-    JumpReLUActivation,
-    ReLUActivation,
-    Sparsifier,
-    TopKActivation,
-)
+from modelassay.decompositions.sparsifier import Sparsifier, read_sparsifier
+
+# The library's own recipes and sparsifiers register themselves when they are imported.
+_REGISTERED = (recipes, sparsifiers)
 
 
 def load_decomposition(directory: str | Path) -> Decomposition:
@@ -71,34 +66,19 @@ def _read_dictionary(saved: Saved) -> Dictionary:
 
 
 def _read_activation(saved: Saved) -> Sparsifier:
-    config, kind = saved.config["activation"], saved.config["activation"]["kind"]
-    match kind:
-        case "topk":
-            return TopKActivation(config["k"])
-        case "batchtopk":
-            return BatchTopKActivation(config["k"], float(saved.tensors["threshold"]))
-        case "abstopk":
-            return AbsTopKActivation(config["k"])
-        case "groupmax":
-            return GroupMaxActivation(config["k"])
-        case "relu":
-            return ReLUActivation()
-        case "jumprelu":
-            return JumpReLUActivation(saved.tensors["threshold"])
-        case _:
-            known = ("topk", "batchtopk", "abstopk", "groupmax", "relu", "jumprelu")
-            raise UnknownNameError("A sparsifier's kind", kind, known)
+    settings = dict(saved.config["activation"])
+    own = {name: tensor for name, tensor in saved.tensors.items() if name not in WEIGHTS}
+    return read_sparsifier(settings.pop("kind"), settings, own)
 
 
 def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
     if config is None:
         return None
-    classes = {recipe.__name__: recipe for recipe in RECIPES}
-    if config["kind"] not in classes:
-        raise UnknownNameError("A recipe's kind", config["kind"], classes)
+    if config["kind"] not in RECIPES:
+        raise UnknownNameError("A recipe's kind", config["kind"], RECIPES)
     # JSON has lists for a recipe's tuples.
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-    return classes[fields.pop("kind")](**fields)
+    return RECIPES[fields.pop("kind")](**fields)
 
 
 def _read_neurons(saved: Saved) -> Neurons:

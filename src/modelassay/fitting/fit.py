@@ -15,8 +15,7 @@ from modelassay.core.progress import Progress, default_progress
 from modelassay.core.provenance import Provenance, hash_tensors
 from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Dictionary, Recipe
-from modelassay.decompositions.recipes import BatchTopK, Matryoshka, ReLUL1
-from modelassay.decompositions.sparsifiers import BatchTopKActivation
+from modelassay.decompositions.sparsifier import BatchSparsifier
 from modelassay.fitting.calibration import calibrate_threshold
 from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint, read_checkpoint
 from modelassay.fitting.dead_latents import window_tokens
@@ -95,9 +94,6 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
         learning_rate=learning_rate,
         seed=seed,
     )
-    # Looked up before training, not after it: a threshold needs held-out tokens at its end.
-    needs_heldout = any(_compares_tokens(recipe) for recipe in plan.recipes)
-    heldout = _heldout_tokens(harvest, plan.site) if needs_heldout else None
     stream = source.stream(
         plan.site, batch_tokens=batch_tokens, generator=derived(plan.seeds[0], "order")
     )
@@ -114,6 +110,11 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
     folder = None if checkpoint is None else Path(checkpoint)
     found = _checkpoint_to_go_on_from(folder, configuration, resume=resume)
     learners = learners_of(plan, moments, scale, where)
+    # Looked up before training, not after it: a threshold needs held-out tokens at its end.
+    needs_heldout = any(
+        isinstance(learner.dictionary.activation, BatchSparsifier) for learner in learners
+    )
+    heldout = _heldout_tokens(harvest, plan.site) if needs_heldout else None
     logs = _sinks(log, keep_until=(found.step if found else 0) if resume else None)
     trainer = Trainer(
         learners,
@@ -136,7 +137,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
             sink.close()
 
     for learner, one_seed in zip(learners, plan.seeds, strict=True):
-        _finish(learner.dictionary, scale, heldout)
+        _finish(learner, scale, heldout)
         learner.dictionary.subject_fingerprint = source.subject_fingerprint
         learner.dictionary.provenance = Provenance.collect(
             seed=one_seed,
@@ -194,13 +195,6 @@ def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device
     ]
 
 
-def _compares_tokens(recipe: Recipe) -> bool:
-    """Whether a threshold must take the place of a comparison between tokens."""
-    return isinstance(recipe, BatchTopK) or (
-        isinstance(recipe, Matryoshka) and recipe.sparsifier == "batchtopk"
-    )
-
-
 def _unique(names: Sequence[str]) -> list[str]:
     """The names, with a running number where one comes more than once."""
     return [
@@ -239,16 +233,16 @@ def _sinks(log: str | Path | Sequence[LogSink] | None, keep_until: int | None) -
     return list(log or ())
 
 
-def _finish(
-    dictionary: Dictionary, scale: float, heldout: Float[Tensor, "token d_in"] | None
-) -> None:
+def _finish(learner: Learner, scale: float, heldout: Float[Tensor, "token d_in"] | None) -> None:
     """Make a trained dictionary one of the model's own units, ready for inference."""
+    dictionary = learner.dictionary
     dictionary.fold_input_scale(scale)
-    if isinstance(dictionary.recipe, ReLUL1):
+    if not learner.training.unit_decoder:
         dictionary.fold_decoder_norms()
-    if isinstance(dictionary.activation, BatchTopKActivation) and heldout is not None:
+    activation = dictionary.activation
+    if isinstance(activation, BatchSparsifier) and heldout is not None:
         device = dictionary.W_enc.device
         threshold = calibrate_threshold(
-            lambda x: dictionary.pre_activations(x.to(device)), heldout, dictionary.activation.k
+            lambda x: dictionary.pre_activations(x.to(device)), heldout, activation.k
         )
-        dictionary.activation.calibrate(threshold)
+        activation.calibrate(threshold)

@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.dictionary import Dictionary
-from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.fitting.dead_latents import DeadLatents
-from modelassay.fitting.encoding import encode_batch
 from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.objective import Forward
 from modelassay.fitting.schedules import Schedule
@@ -19,7 +18,7 @@ from modelassay.fitting.training import Training
 
 _EPS = 6.25e-10  # Gao et al. 2024, appendix A.3: gradients of rare latents are tiny
 _LARGEST_GRADIENT_NORM = 1.0  # SAELens' and dictionary_learning's common choice
-_THRESHOLD = "activation.threshold"
+_SPARSIFIER = "activation."  # names of the sparsifier's own parameters begin so
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +66,9 @@ class Learner:
         self.data = data
         rows = len(workspace) // dictionary.width
         self._buffer = workspace[: rows * dictionary.width].view(rows, dictionary.width)
-        self.parameters = {
-            name: parameter
-            for name, parameter in dictionary.named_parameters()
-            if parameter.requires_grad
-        }
+        self._parametrisation = training.parametrisation and training.parametrisation(dictionary)
+        self._made = self._make()
+        self.parameters = self._trained()
         self._unit_decoder = training.unit_decoder and "W_dec" in self.parameters
         # Training happens at a mean norm of sqrt(d).
         self._bandwidth = training.bandwidth * math.sqrt(dictionary.d_in)
@@ -82,13 +79,31 @@ class Learner:
         self.latents = DeadLatents(dictionary.width, dead_window, device)
         self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
 
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """What the optimiser moves: the dictionary's parameters, or what they are made of."""
+        own = {
+            name: parameter
+            for name, parameter in self.dictionary.named_parameters()
+            if parameter.requires_grad and name not in self._made
+        }
+        if self._parametrisation is None:
+            return own
+        return own | dict(self._parametrisation.named_parameters("parametrisation"))
+
+    def _make(self) -> dict[str, Tensor]:
+        """Write the parameters that are made of others into the dictionary."""
+        made = {} if self._parametrisation is None else self._parametrisation()
+        for name, value in made.items():
+            self.dictionary.get_parameter(name).data.copy_(value.detach())
+        return made
+
     def _groups(self) -> list[dict[str, Any]]:
         """The weights, and apart from them thresholds, whose gradients are of another size."""
-        thresholds = [p for n, p in self.parameters.items() if n == _THRESHOLD]
-        weights = [p for n, p in self.parameters.items() if n != _THRESHOLD]
+        own = [p for n, p in self.parameters.items() if n.startswith(_SPARSIFIER)]
+        weights = [p for n, p in self.parameters.items() if not n.startswith(_SPARSIFIER)]
         groups: list[dict[str, Any]] = [{"params": weights, "rate": 1.0}]
-        if thresholds:
-            groups.append({"params": thresholds, "rate": self.training.threshold_rate})
+        if own:
+            groups.append({"params": own, "rate": self.training.threshold_rate})
         return groups
 
     def step(
@@ -108,25 +123,56 @@ class Learner:
             group["lr"] = rate * group["rate"]
         forward = self.forward(activations, step)
         loss = torch.stack([objective(forward) for objective in self.training.objectives]).sum()
+        self._differentiate(loss)
+        self._constrain_gradients()
+        self.optimizer.step()
+        self._project()
+        self.latents.record(forward.values.detach(), forward.indices, tokens=len(activations))
+        return loss.detach(), forward
+
+    def _differentiate(self, loss: Float[Tensor, ""]) -> None:
+        """Gradients of all trained parameters."""
+        self.dictionary.zero_grad()
         self.optimizer.zero_grad()
         loss.backward()
+        if self._made:
+            gradients = [self.dictionary.get_parameter(name).grad for name in self._made]
+            torch.autograd.backward(list(self._made.values()), gradients)
+
+    def _constrain_gradients(self) -> None:
+        """Leave out of the gradients what must not be followed, or not so far."""
         if self._unit_decoder:
             _remove_parallel_part(self.dictionary.W_dec)
         for group in self.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], _LARGEST_GRADIENT_NORM)
-        self.optimizer.step()
+
+    def _project(self) -> None:
+        """Bring the parameters back to where they may be."""
         if self._unit_decoder:
             _normalise_rows(self.dictionary.W_dec)
-        if isinstance(self.dictionary.activation, JumpReLUActivation):
-            # Below 0 a threshold would let negative values pass.
-            self.dictionary.activation.threshold.data.clamp_(min=0)
-        self.latents.record(forward.values.detach(), forward.indices, tokens=len(activations))
-        return loss.detach(), forward
+        self.dictionary.activation.project()
+        if self._parametrisation is not None:
+            self._parametrisation.project()
+            self._made = self._make()
+
+    def encode(self, activations: Float[Tensor, "token d_in"], step: int) -> BatchCodes:
+        """Codes of a batch in training."""
+        dictionary = self.dictionary
+        return dictionary.activation.encode(
+            EncoderBatch(
+                x=activations,
+                W_enc=dictionary.W_enc,
+                b_enc=dictionary.b_enc,
+                centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
+                buffer=self._buffer,
+                bandwidth=self._bandwidth,
+            )
+        )
 
     def forward(self, activations: Float[Tensor, "token d_in"], step: int) -> Forward:
         """Codes and reconstruction of a batch, with what the objectives need besides."""
         dictionary = self.dictionary
-        codes = encode_batch(dictionary, activations, self._buffer, self._bandwidth)
+        codes = self.encode(activations, step)
         nested = None
         if self.training.prefixes:
             nested = (
@@ -138,13 +184,12 @@ class Learner:
         return Forward(
             dictionary=dictionary,
             activations=activations,
-            values=codes.values,
-            indices=codes.indices,
+            codes=codes,
             reconstruction=reconstruction,
             total_variance=self.data.total_variance,
             dead=self.dead,
             sparsity_factor=self.schedule.sparsity_factor(step),
-            active=codes.active,
+            progress=step / self.schedule.steps,
             nested=nested,
         )
 
@@ -192,6 +237,7 @@ class Learner:
                 "step": tensors[f"{name}.step"].to(parameter.device),
                 **moments,
             }
+        self._made = self._make()
 
 
 def _remove_parallel_part(rows: Tensor) -> None:

@@ -1,12 +1,13 @@
 """How each recipe is trained: its loss, and what its optimiser does besides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import assert_never
 
 from modelassay.core.errors import UnknownNameError
-from modelassay.decompositions.dictionary import Recipe
+from modelassay.decompositions.dictionary import RECIPES, Dictionary, Recipe
 from modelassay.decompositions.recipes import (
-    RECIPES,
     AbsTopK,
     BatchTopK,
     GroupMax,
@@ -20,6 +21,7 @@ from modelassay.fitting.objectives.l0 import L0, Tanh, TargetL0
 from modelassay.fitting.objectives.l1 import L1
 from modelassay.fitting.objectives.objective import Objective
 from modelassay.fitting.objectives.reconstruction import NestedReconstruction, Reconstruction
+from modelassay.fitting.parametrisation import Parametrisation
 
 _BETAS = (0.9, 0.999)  # Gao et al. 2024, appendix A.3
 _MEMORYLESS_BETAS = (0.0, 0.999)  # Rajamanoharan et al. 2024, both papers
@@ -32,7 +34,8 @@ class Training:
     objectives: tuple[Objective, ...]
     """Terms of the loss."""
     unit_decoder: bool = True
-    """Keep decoder rows at norm 1."""
+    """Keep decoder rows at norm 1; otherwise their norms are folded into the encoder at the
+    end."""
     betas: tuple[float, float] = _BETAS
     """Adam's."""
     prefixes: tuple[int, ...] = ()
@@ -40,34 +43,46 @@ class Training:
     bandwidth: float = 0.0
     """Of the straight-through gradients of thresholds, in units of the activations' mean norm."""
     threshold_rate: float = 1.0
-    """Learning rate of thresholds, as a multiple of the weights'."""
+    """Learning rate of the sparsifier's parameters, as a multiple of the weights'."""
+    parametrisation: Callable[[Dictionary], Parametrisation] | None = None
+    """What is trained in the place of some of the dictionary's parameters; those themselves if
+    None."""
 
 
+@singledispatch
 def training_of(recipe: Recipe) -> Training:
-    """How a dictionary of some recipe is trained.
+    """How a dictionary of some recipe is trained; ``@training_of.register`` adds one.
 
     Raises:
-        UnknownNameError: if it is none of the library's recipes.
+        UnknownNameError: if none is registered for the recipe.
     """
-    match recipe:
-        case TopK() | BatchTopK() | AbsTopK() | GroupMax():
-            return Training(objectives=(Reconstruction(), AuxK()))
-        case Matryoshka(prefixes=prefixes):
-            return Training(objectives=(NestedReconstruction(), AuxK()), prefixes=prefixes)
-        case ReLUL1(l1_coefficient=coefficient):
-            penalty = L1(coefficient=coefficient)
-            return Training(objectives=(Reconstruction(), penalty), unit_decoder=False)
-        case JumpReLU():
-            return Training(
-                objectives=(Reconstruction(), _penalty(recipe)),
-                betas=_MEMORYLESS_BETAS,
-                bandwidth=recipe.bandwidth,
-                threshold_rate=recipe.threshold_rate,
-            )
-        case _:
-            raise UnknownNameError(
-                "A recipe", type(recipe).__name__, [known.__name__ for known in RECIPES]
-            )
+    raise UnknownNameError("A recipe", type(recipe).__name__, RECIPES)
+
+
+@training_of.register(TopK | BatchTopK | AbsTopK | GroupMax)
+def _comparing(recipe: Recipe) -> Training:
+    return Training(objectives=(Reconstruction(), AuxK()))
+
+
+@training_of.register
+def _matryoshka(recipe: Matryoshka) -> Training:
+    return Training(objectives=(NestedReconstruction(), AuxK()), prefixes=recipe.prefixes)
+
+
+@training_of.register
+def _relu_l1(recipe: ReLUL1) -> Training:
+    penalty = L1(coefficient=recipe.l1_coefficient)
+    return Training(objectives=(Reconstruction(), penalty), unit_decoder=False)
+
+
+@training_of.register
+def _jump_relu(recipe: JumpReLU) -> Training:
+    return Training(
+        objectives=(Reconstruction(), _penalty(recipe)),
+        betas=_MEMORYLESS_BETAS,
+        bandwidth=recipe.bandwidth,
+        threshold_rate=recipe.threshold_rate,
+    )
 
 
 def _penalty(recipe: JumpReLU) -> Objective:

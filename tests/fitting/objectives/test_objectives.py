@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from modelassay.decompositions.batch import BatchCodes
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.sparsifiers import TopKActivation
 from modelassay.fitting.objectives.auxk import AuxK
@@ -37,8 +38,7 @@ def forward_of(seed: int, dead: tuple[int, ...] = (), sparsity_factor: float = 1
     return Forward(
         dictionary=dictionary,
         activations=x,
-        values=values,
-        indices=indices,
+        codes=BatchCodes(values=values, indices=indices),
         reconstruction=codes @ dictionary.W_dec + dictionary.b_dec,
         total_variance=VARIANCE,
         dead=torch.tensor(dead, dtype=torch.int64),

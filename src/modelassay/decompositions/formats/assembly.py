@@ -7,7 +7,7 @@ from torch import Tensor
 
 from modelassay.core.errors import ShapeError, ValueRangeError
 from modelassay.decompositions.dictionary import Dictionary
-from modelassay.decompositions.sparsifiers import Sparsifier
+from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.subjects.site import Site
 
 _PAPERS = {

@@ -23,11 +23,11 @@ from modelassay.decompositions.formats.foreign_files import (
     refusal,
     whole_number,
 )
+from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
     JumpReLUActivation,
     ReLUActivation,
-    Sparsifier,
     TopKActivation,
 )
 from modelassay.subjects.site import Site

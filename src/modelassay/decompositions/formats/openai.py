@@ -20,7 +20,8 @@ from modelassay.decompositions.formats.foreign_files import (
     sizes_of,
     whole_number,
 )
-from modelassay.decompositions.sparsifiers import ReLUActivation, Sparsifier, TopKActivation
+from modelassay.decompositions.sparsifier import Sparsifier
+from modelassay.decompositions.sparsifiers import ReLUActivation, TopKActivation
 from modelassay.subjects.site import Site
 
 _KIND = "openai/sparse_autoencoder"

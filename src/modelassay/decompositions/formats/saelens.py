@@ -28,11 +28,11 @@ from modelassay.decompositions.formats.saelens_config import (
     SaeLensConfig,
     read_config,
 )
+from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
     JumpReLUActivation,
     ReLUActivation,
-    Sparsifier,
     TopKActivation,
 )
 from modelassay.subjects.site import Site

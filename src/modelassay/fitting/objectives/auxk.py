@@ -8,7 +8,6 @@ from torch import Tensor
 from modelassay.decompositions.encoders import encode_slots
 from modelassay.decompositions.kernels import encode_topk, sparse_decode
 from modelassay.decompositions.selection import abs_topk
-from modelassay.decompositions.sparsifiers import AbsTopKActivation
 from modelassay.fitting.objectives.objective import Forward
 
 
@@ -42,7 +41,7 @@ class AuxK:
             dictionary.b_enc.index_select(0, dead),
         )
         k = max(1, min(residual.shape[1] // 2, len(dead)))
-        if isinstance(dictionary.activation, AbsTopKActivation):
+        if dictionary.activation.signed:
             values, indices = encode_slots(
                 forward.activations, *weights, lambda pre: abs_topk(pre, k), centre=centre
             )

@@ -68,13 +68,12 @@ class Tanh:
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
         norms = forward.dictionary.W_dec.norm(dim=1)
-        weights = norms if forward.indices is None else norms[forward.indices]
-        count = torch.tanh(self.sharpness * forward.values * weights).sum()
+        count = torch.tanh(self.sharpness * forward.codes.weighted(norms)).sum()
         return self.coefficient * forward.sparsity_factor * count / len(forward.activations)
 
 
 def mean_l0(forward: Forward) -> Float[Tensor, ""]:
     """Mean number of active latents of a token, with the step's straight-through gradient."""
-    if forward.active is None:
+    if forward.codes.active is None:
         raise TypeError("An L0 penalty must have latents with learned thresholds; got none.")
-    return forward.active.sum() / len(forward.activations)
+    return forward.codes.active.sum() / len(forward.activations)

@@ -27,6 +27,5 @@ class L1:
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
         norms = forward.dictionary.W_dec.norm(dim=1)
-        weights = norms if forward.indices is None else norms[forward.indices]
-        penalty = (forward.values * weights).sum() / len(forward.activations)
+        penalty = forward.codes.weighted(norms).sum() / len(forward.activations)
         return self.coefficient * forward.sparsity_factor * penalty / forward.total_variance

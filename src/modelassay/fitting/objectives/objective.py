@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelassay.decompositions.batch import BatchCodes
 from modelassay.decompositions.dictionary import Dictionary
 
 
@@ -15,10 +16,8 @@ class Forward:
 
     dictionary: Dictionary
     activations: Float[Tensor, "token d_in"]
-    values: Float[Tensor, "*selected"]
-    """Latent values, differentiable: [token, latent], or what a sparsifier selected of it."""
-    indices: Int[Tensor, "*selected"] | None
-    """The latent of each selected value; None where all were."""
+    codes: BatchCodes
+    """The latents' values, differentiable."""
     reconstruction: Float[Tensor, "token d_out"]
     total_variance: float
     """Mean squared distance of an activation from the mean, over all data."""
@@ -26,11 +25,20 @@ class Forward:
     """The latents that were dead at the last census."""
     sparsity_factor: float
     """How far the sparsity penalty's warm-up has got: 0 to 1."""
-    active: Float[Tensor, "*selected"] | None = None
-    """1 where a latent with a learned threshold is active, else 0; its gradient is
-    straight-through. None where thresholds are not learned."""
+    progress: float = 0.0
+    """Share of the run that is done: 0 to 1."""
     nested: Float[Tensor, "prefix token d_out"] | None = None
     """Reconstructions by the first latents, for every prefix; None for a dictionary without."""
+
+    @property
+    def values(self) -> Float[Tensor, "*selected"]:
+        """Latent values: [token, latent], or what a sparsifier selected of it."""
+        return self.codes.values
+
+    @property
+    def indices(self) -> Int[Tensor, "*selected"] | None:
+        """The latent of each selected value; None where all were."""
+        return self.codes.indices
 
     def residual(self) -> Float[Tensor, "token d_out"]:
         """What the reconstruction leaves: activations - reconstruction."""
