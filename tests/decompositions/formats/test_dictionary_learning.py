@@ -94,7 +94,8 @@ def forward_by_hand(dict_class, w, x):
     subtracts = LINEAR.get(dict_class, ("", batched))[1]
     values = slow_encode(w, x, rule, subtracts=subtracts)
     out = slow_decode(w, values)
-    if dict_class == "JumpReluAutoEncoder":  # its encoder scales by the decoder's norms
+    # The first one's loader folds the decoder's norms, the second one's encoder scales by them.
+    if dict_class in ("AutoEncoder", "JumpReluAutoEncoder"):
         values = values * w["W_dec"].double().norm(dim=1)
     return values, out
 

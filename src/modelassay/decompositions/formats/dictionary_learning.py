@@ -66,6 +66,7 @@ LAYOUTS = {
     ),
 }
 _TOPK = ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
+_UNIT_ROWS = ("AutoEncoder", "JumpReluAutoEncoder")
 
 # The names that the library's training script gives; others are not guessed.
 _SUBMODULE = re.compile(r"(resid_post|mlp_out|attn_out)_layer_(\d+)")
@@ -76,7 +77,9 @@ def read_dictionary_learning(folder: str | Path, *, site: Site | None = None) ->
 
     Classes: AutoEncoder, AutoEncoderNew, AutoEncoderTopK (its k largest, as its own forward does,
     not its threshold), BatchTopKSAE and MatryoshkaBatchTopKSAE (their threshold),
-    JumpReluAutoEncoder (decoder norms folded: the values are those that its encoder gives).
+    JumpReluAutoEncoder. Decoder norms are folded for AutoEncoder, as the library's own loader
+    does (the April trainer leaves them free), and for JumpReluAutoEncoder, as its newer versions
+    do when they encode (its trainer keeps them at 1).
 
     Args:
         folder: one trainer's folder.
@@ -116,7 +119,7 @@ def read_dictionary_learning(folder: str | Path, *, site: Site | None = None) ->
         subtracts=layout.subtracts,
         reads=_site(config) if site is None else site,
     )
-    if dict_class == "JumpReluAutoEncoder":
+    if dict_class in _UNIT_ROWS:
         dictionary.fold_decoder_norms()
     return dictionary
 

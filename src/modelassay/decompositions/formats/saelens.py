@@ -21,6 +21,7 @@ from modelassay.core.errors import (
 )
 from modelassay.core.files import write_json, write_tensors
 from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.formats.assembly import require_both_sites
 from modelassay.decompositions.formats.foreign_files import check_tensors, read_safetensors
 from modelassay.decompositions.formats.hook_names import hook_of_site, site_of_hook
 from modelassay.decompositions.formats.saelens_config import (
@@ -30,6 +31,7 @@ from modelassay.decompositions.formats.saelens_config import (
 )
 from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import (
+    AbsTopKActivation,
     BatchTopKActivation,
     JumpReLUActivation,
     ReLUActivation,
@@ -44,27 +46,37 @@ _ARCHITECTURES = {
     "relu": "standard",
     "topk": "topk",
     "batchtopk": "batchtopk",
+    "abstopk": "abstopk",
     "jumprelu": "jumprelu",
 }
 _REFERENCES = {
     "standard": ("bricken2023",),
     "topk": ("gao2024",),
     "batchtopk": ("bussmann2024",),
+    "abstopk": ("zhu2025",),
+    "matryoshka_batchtopk": ("bussmann2025",),
     "jumprelu": ("rajamanoharan2024jumprelu",),
 }
 
 
 def read_saelens(
-    folder: str | Path, *, site: Site | None = None, centred: bool | None = None
+    folder: str | Path,
+    *,
+    site: Site | None = None,
+    writes: Site | None = None,
+    centred: bool | None = None,
 ) -> Dictionary:
-    """Read a SAELens folder: standard, topk, batchtopk or jumprelu, any version.
+    """Read a SAELens folder: standard, topk, batchtopk, abstopk or jumprelu, any version.
 
-    Half-precision weights become float32. Latent values are in units of the decoder's rows as
-    this function returns them, which for scaled inputs are not SAELens' units.
+    Exports and checkpoints both: of Matryoshka trainings too, whose nesting acts only in training,
+    and transcoders without a skip connection, which are standard or jumprelu. Half-precision
+    weights become float32. Latent values are in units of the decoder's rows as this function
+    returns them, which for scaled inputs are not SAELens' units.
 
     Args:
         folder: holds ``cfg.json`` and ``sae_weights.safetensors``.
         site: where the dictionary belongs; None reads the hook's name.
+        writes: what a transcoder's reconstructions stand for; None reads the hook's name.
         centred: whether the residual stream that it was fitted on had its mean over the width
             subtracted, as TransformerLens does with ``center_writing_weights``. That is then done
             by the encoder. None believes the config, which in old folders may be silent.
@@ -77,8 +89,7 @@ def read_saelens(
     """
     folder = Path(folder)
     config = read_config(folder)
-    if site is None and config.hook_name is not None:
-        site = site_of_hook(config.hook_name)
+    reads, writes = _sites(config, site, writes, folder)
     weights = _read_weights(folder, config)
     W_enc, b_enc, W_dec, b_dec = (weights[k] for k in ("W_enc", "b_enc", "W_dec", "b_dec"))
     if config.finetuned_scale:
@@ -100,8 +111,8 @@ def read_saelens(
         W_dec=W_dec,
         b_dec=b_dec,
         activation=_activation(config, weights),
-        reads=site,
-        writes=site,
+        reads=reads,
+        writes=writes,
         apply_b_dec_to_input=config.apply_b_dec_to_input,
         references=_references(config),
     )
@@ -187,6 +198,8 @@ def _inference_form(
             return "standard", {}, {}
         case TopKActivation(k=k):
             return "topk", {"k": k, "rescale_acts_by_decoder_norm": False}, {}
+        case AbsTopKActivation(k=k):
+            return "abstopk", {"k": k, "rescale_acts_by_decoder_norm": False}, {}
         case BatchTopKActivation(threshold=threshold):
             if bool(threshold.isnan()):
                 raise ValueRangeError(
@@ -199,9 +212,23 @@ def _inference_form(
             return "jumprelu", {}, {"threshold": threshold.detach()}
         case _:
             raise ValueRangeError(
-                "A sparsifier must be relu, topk, batchtopk or jumprelu to have a form in "
+                "A sparsifier must be relu, topk, abstopk, batchtopk or jumprelu to have a form in "
                 f"SAELens; got {activation.kind}. Save it in our own format instead."
             )
+
+
+def _sites(
+    config: SaeLensConfig, reads: Site | None, writes: Site | None, folder: Path
+) -> tuple[Site | None, Site | None]:
+    """What is read and written: what the caller says, else what the hooks' names mean."""
+    if reads is None and config.hook_name is not None:
+        reads = site_of_hook(config.hook_name)
+    if not config.transcodes:
+        return reads, reads
+    if writes is None and config.hook_name_out is not None:
+        writes = site_of_hook(config.hook_name_out)
+    require_both_sites(reads, writes, folder)
+    return reads, writes
 
 
 def _read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
@@ -213,8 +240,8 @@ def _read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
     wanted = {
         "W_enc": [config.d_in, config.d_sae],
         "b_enc": [config.d_sae],
-        "W_dec": [config.d_sae, config.d_in],
-        "b_dec": [config.d_in],
+        "W_dec": [config.d_sae, config.d_out],
+        "b_dec": [config.d_out],
     }
     if config.architecture == "jumprelu":
         wanted["threshold"] = [config.d_sae]
@@ -236,6 +263,8 @@ def _activation(config: SaeLensConfig, weights: dict[str, Tensor]) -> Sparsifier
             return ReLUActivation()
         case "topk":
             return TopKActivation(config.k or 1)
+        case "abstopk":
+            return AbsTopKActivation(config.k or 1)
         case "batchtopk":
             return BatchTopKActivation(config.k or 1, float(weights["topk_threshold"]))
         case "jumprelu":

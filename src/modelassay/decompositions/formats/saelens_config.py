@@ -11,21 +11,23 @@ from modelassay.core.files import read_json
 CONFIG_FILE = "cfg.json"
 SCALER_FILE = "activation_scaler.json"
 
-Architecture = Literal["standard", "topk", "batchtopk", "jumprelu"]
-_ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")
+Architecture = Literal["standard", "topk", "batchtopk", "abstopk", "jumprelu"]
+_ARCHITECTURES = ("standard", "topk", "batchtopk", "abstopk", "jumprelu")
+_TRANSCODERS = {"transcoder": "standard", "jumprelu_transcoder": "jumprelu"}
+_NESTED = "matryoshka_batchtopk"  # in checkpoints; at inference it is batchtopk
 
 # Version 6 and later: what acts on the forward pass, and what is known not to. Any other key
 # might change the meaning of the weights.
 _MEANINGFUL = {
-    "architecture", "d_in", "d_sae", "k", "rescale_acts_by_decoder_norm", "apply_b_dec_to_input",
-    "normalize_activations", "reshape_activations", "metadata",
+    "architecture", "d_in", "d_out", "d_sae", "k", "rescale_acts_by_decoder_norm",
+    "apply_b_dec_to_input", "normalize_activations", "reshape_activations", "metadata",
 }  # fmt: skip
 _HARMLESS = {
     "dtype", "device", "sae_lens_version", "decoder_init_norm", "l1_coefficient", "lp_norm",
     "l1_warm_up_steps", "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr",
     "jumprelu_init_threshold", "jumprelu_bandwidth", "jumprelu_sparsity_loss_mode",
     "jumprelu_tanh_scale", "jumprelu_ste_to_input", "l0_coefficient", "l0_warm_up_steps",
-    "pre_act_loss_coefficient", "target_l0",
+    "pre_act_loss_coefficient", "target_l0", "matryoshka_widths", "use_matryoshka_aux_loss",
 }  # fmt: skip
 
 # Before version 6 the file was flat and some names differed.
@@ -43,10 +45,12 @@ class SaeLensConfig:
     architecture: Architecture
     d_in: int
     """Width of the activations."""
+    d_out: int
+    """Width of the reconstructions."""
     d_sae: int
     """Number of latents."""
     k: int | None
-    """Active latents per token, for topk and batchtopk."""
+    """Active latents per token, for topk, batchtopk and abstopk."""
     rescale_by_decoder_norm: bool
     """Whether pre-activations are multiplied with the decoder's norms before the choice."""
     apply_b_dec_to_input: bool
@@ -54,7 +58,11 @@ class SaeLensConfig:
     """What activations are multiplied with before encoding."""
     finetuned_scale: bool
     """Whether a factor per latent is applied before decoding (old folders)."""
+    transcodes: bool
+    """Whether it reconstructs another site than it reads."""
     hook_name: str | None
+    hook_name_out: str | None
+    """What a transcoder's reconstructions stand for."""
     centred: bool
     """Whether TransformerLens centred the residual stream that it was fitted on."""
     training_architecture: str | None
@@ -75,7 +83,8 @@ def read_config(folder: Path) -> SaeLensConfig:
         )
     content = read_json(path)
     content = _of_version_6(content, path) if "metadata" in content else _flat(content)
-    for key in ("d_in", "d_sae"):
+    content.setdefault("d_out", content.get("d_in"))
+    for key in ("d_in", "d_out", "d_sae"):
         if not isinstance(content.get(key), int):
             raise CorruptFileError(
                 f"{str(path)!r}: {key} must be a whole number; got {content.get(key)!r}. "
@@ -104,9 +113,15 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
     path = folder / CONFIG_FILE
-    architecture = content.get("architecture")
+    named = content.get("architecture")
+    architecture = "batchtopk" if named == _NESTED else _TRANSCODERS.get(str(named), named)
     if architecture not in _ARCHITECTURES:
-        raise _refusal(path, "architecture", architecture, f"one of {', '.join(_ARCHITECTURES)}")
+        known = ", ".join((*_ARCHITECTURES, _NESTED, *_TRANSCODERS))
+        raise _refusal(path, "architecture", architecture, f"one of {known}")
+    transcodes = named in _TRANSCODERS
+    scale = _input_scale(content.get("normalize_activations"), folder)
+    if scale != 1 and transcodes:
+        raise _refusal(path, "normalize_activations", scale, "none: a transcoder's output has none")
     wanted = {
         "activation_fn_str": (None, "relu", "topk"),
         "reshape_activations": (None, "none"),
@@ -116,21 +131,26 @@ def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
         if content.get(key) not in allowed:
             raise _refusal(path, key, content[key], f"one of {allowed}")
     k = content.get("k")
-    if architecture in ("topk", "batchtopk") and not (isinstance(k, int | float) and k >= 1):
+    if architecture in ("topk", "batchtopk", "abstopk") and not (
+        isinstance(k, int | float) and k >= 1
+    ):
         raise _refusal(path, "k", k, "a number of at least 1")
     kwargs: Mapping[str, Any] = content.get("model_from_pretrained_kwargs") or {}
     return SaeLensConfig(
         architecture=architecture,
         d_in=content["d_in"],
+        d_out=content["d_out"],
         d_sae=content["d_sae"],
         k=None if k is None else round(k),
         rescale_by_decoder_norm=bool(content.get("rescale_acts_by_decoder_norm", False)),
         apply_b_dec_to_input=bool(content.get("apply_b_dec_to_input", True)),
-        input_scale=_input_scale(content.get("normalize_activations"), folder),
+        input_scale=scale,
         finetuned_scale=bool(content.get("finetuning_scaling_factor", False)),
+        transcodes=transcodes,
         hook_name=content.get("hook_name"),
+        hook_name_out=content.get("hook_name_out"),
         centred=bool(kwargs.get("center_writing_weights", False)),
-        training_architecture=content.get("training_architecture"),
+        training_architecture=content.get("training_architecture", named),
     )
 
 
