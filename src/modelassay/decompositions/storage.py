@@ -14,6 +14,7 @@ from modelassay.decompositions.inference_time import BASE, Pursuit
 from modelassay.decompositions.linear import PCA, Neurons
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.sparsifier import Sparsifier, read_sparsifier
+from modelassay.decompositions.transcoder import SkipTranscoder
 
 # The library's own recipes and sparsifiers register themselves when they are imported.
 _REGISTERED = (recipes, sparsifiers)
@@ -63,6 +64,13 @@ def _read_dictionary(saved: Saved) -> Dictionary:
         name=saved.name,
         references=saved.references,
     )
+
+
+def _read_skip_transcoder(saved: Saved) -> SkipTranscoder:
+    tensors = dict(saved.tensors)
+    W_skip = tensors.pop("W_skip")
+    dictionary = _read_dictionary(replace(saved, tensors=tensors))
+    return SkipTranscoder.around(dictionary, W_skip, name=saved.name)
 
 
 def _read_activation(saved: Saved) -> Sparsifier:
@@ -133,4 +141,5 @@ _READERS: dict[str, Callable[[Saved], Decomposition]] = {
     "neurons": _read_neurons,
     "pca": _read_pca,
     "pursuit": _read_pursuit,
+    "skip_transcoder": _read_skip_transcoder,
 }
