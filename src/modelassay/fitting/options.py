@@ -1,0 +1,86 @@
+"""`TrainingOptions`: how a run trains, whatever it trains."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from modelassay.core.errors import ValueRangeError
+from modelassay.core.provenance import Fact
+
+OptimizerName = Literal["adam", "signum", "muon"]
+ScheduleName = Literal["linear", "cosine", "constant"]
+Precision = Literal["float32", "bfloat16", "auto"]
+Normalisation = Literal["scale", "whitening"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOptions:
+    """How a run trains; the defaults are what the library recommends.
+
+    Part of a plan, and so of checkpoints and provenance: a run goes on only with equal options.
+    """
+
+    optimizer: OptimizerName = "adam"
+    """Adam; Signum, the sign of a momentum; or Muon for the matrices and Adam for the rest."""
+    schedule: ScheduleName = "linear"
+    """How the learning rate falls after its warm-up: linearly over the last `decay_share`, as a
+    half cosine over all of the run, or not at all."""
+    warmup_steps: int = 1000
+    """Steps until the full learning rate, in long runs (Gao et al. 2024; trainers since)."""
+    warmup_share: float = 0.05
+    """Share of the run that warm-up may take at most, so that short runs learn too (ours)."""
+    decay_share: float = 0.2
+    """Share of the run, at its end, over which a linear schedule falls to zero."""
+    initial_k: int | None = None
+    """Active latents a token in the first step, falling linearly to the recipe's k; None for k
+    from the start."""
+    k_share: float = 0.1
+    """Share of the run over which k falls (Llamascopium's; dictionary_learning's is the user's)."""
+    sparsity_share: float = 0.1
+    """Share of the run over which a sparsity penalty grows to its full size."""
+    precision: Precision = "float32"
+    """Of the encoder's product, in which latents are chosen; all else is float32."""
+    normalisation: Normalisation = "scale"
+    """Train on activations of mean norm sqrt(d), or on whitened ones; either is folded into the
+    weights at the end."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueRangeError(
+                    f"{name} must be one of {', '.join(allowed)}; got {value!r}. "
+                    f"Use {allowed[0]!r}."
+                )
+        for name in ("warmup_share", "decay_share", "k_share", "sparsity_share"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueRangeError(
+                    f"{name} must be between 0 and 1; got {value}. It is a share of the run."
+                )
+        if self.warmup_steps < 0:
+            raise ValueRangeError(
+                f"warmup_steps must be at least 0; got {self.warmup_steps}. Use about 1000."
+            )
+        if self.initial_k is not None and self.initial_k < 1:
+            raise ValueRangeError(
+                f"initial_k must be at least 1; got {self.initial_k}. Use 2 to 10 times k."
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dictionary for checkpoints."""
+        return asdict(self)
+
+    def facts(self) -> dict[str, Fact]:
+        """What provenance says of them."""
+        return {
+            name: value if isinstance(value, str | int | float | None) else str(value)
+            for name, value in self.as_json().items()
+        }
+
+
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(OptimizerName),
+    "schedule": get_args(ScheduleName),
+    "precision": get_args(Precision),
+    "normalisation": get_args(Normalisation),
+}
