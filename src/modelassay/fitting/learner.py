@@ -1,6 +1,7 @@
 """One dictionary while it is trained: its weights, optimiser and dead latents."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +145,11 @@ class Learner:
         if self._unit_decoder:
             _remove_parallel_part(self.dictionary.W_dec)
         for group in self.optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], _LARGEST_GRADIENT_NORM)
+            self._clip(group["params"], _LARGEST_GRADIENT_NORM)
+
+    def _clip(self, parameters: Sequence[nn.Parameter], largest: float) -> None:
+        """Shorten the gradient of some parameters to a norm of at most `largest`."""
+        nn.utils.clip_grad_norm_(parameters, largest)
 
     def _project(self) -> None:
         """Bring the parameters back to where they may be."""
@@ -157,16 +162,19 @@ class Learner:
 
     def encode(self, activations: Float[Tensor, "token d_in"], step: int) -> BatchCodes:
         """Codes of a batch in training."""
+        return self.dictionary.activation.encode(self.encoder_batch(activations, step))
+
+    def encoder_batch(self, activations: Float[Tensor, "token d_in"], step: int) -> EncoderBatch:
+        """What the sparsifier of this learner sees of a batch."""
+        del step  # for schedules of what is selected
         dictionary = self.dictionary
-        return dictionary.activation.encode(
-            EncoderBatch(
-                x=activations,
-                W_enc=dictionary.W_enc,
-                b_enc=dictionary.b_enc,
-                centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
-                buffer=self._buffer,
-                bandwidth=self._bandwidth,
-            )
+        return EncoderBatch(
+            x=activations,
+            W_enc=dictionary.W_enc,
+            b_enc=dictionary.b_enc,
+            centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
+            buffer=self._buffer,
+            bandwidth=self._bandwidth,
         )
 
     def forward(self, activations: Float[Tensor, "token d_in"], step: int) -> Forward:
