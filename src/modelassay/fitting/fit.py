@@ -31,7 +31,8 @@ DEFAULT_EPOCHS = 4
 """Passes over the fit side of the split where `tokens` is None (ours)."""
 CALIBRATION_TOKENS = 100_000
 """Held-out tokens, at most, that a threshold is calibrated on (ours)."""
-_CHUNK_TOKENS = 1024  # rows of pre-activations held at once on CPU: stays in cache (ours)
+CHUNK_TOKENS = 1024
+"""Tokens whose pre-activations are held at once on CPU: they stay in its cache (ours)."""
 
 
 # The options are spelled once, in the implementation; the overloads only tell one from several.
@@ -171,7 +172,7 @@ def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device
         ).to(device)
         for recipe, seed in zip(plan.recipes, plan.seeds, strict=True)
     ]
-    rows = _CHUNK_TOKENS if device.type == "cpu" else plan.batch_tokens
+    rows = CHUNK_TOKENS if device.type == "cpu" else plan.batch_tokens
     widest = max(dictionary.width for dictionary in dictionaries)
     workspace = torch.empty(rows * widest, device=device)
     return [
