@@ -107,6 +107,19 @@ _ALL = (
         "2407.14435",
     ),
     _arxiv(
+        "rajamanoharan2024gated",
+        "Rajamanoharan, Senthooran and others",
+        "Improving dictionary learning with gated sparse autoencoders",
+        "2404.16014",
+    ),
+    _arxiv(
+        "karvonen2024",
+        "Karvonen, Adam and others",
+        "Measuring progress in dictionary learning for language model interpretability "
+        "with board game models",
+        "2408.00113",
+    ),
+    _arxiv(
         "bussmann2025",
         "Bussmann, Bart and Nabeshima, Noa and Karvonen, Adam and Nanda, Neel",
         "Learning multi-level features with Matryoshka sparse autoencoders",

@@ -51,6 +51,9 @@ class BatchCodes:
     active: Float[Tensor, "*selected"] | None = None
     """1 where a latent with a learned threshold is active, else 0; its gradient is
     straight-through. None where thresholds are not learned."""
+    gates: Float[Tensor, "*selected"] | None = None
+    """The pre-activations at the same places, for a sparsifier whose values are others: a latent
+    is active where its gate is positive. None where there are no gates."""
 
     def decode(self, W_dec: Float[Tensor, "width d_out"]) -> Float[Tensor, "token d_out"]:
         """The reconstruction without its bias."""
@@ -63,7 +66,12 @@ class BatchCodes:
     ) -> Float[Tensor, "prefix token d_out"]:
         """The reconstructions by the first latents without their bias, for every prefix."""
         if self.indices is None:
-            return torch.stack([self.values[:, :m] @ W_dec[:m] for m in prefixes])
+            starts = (0, *prefixes[:-1])
+            blocks = [
+                self.values[:, start:end] @ W_dec[start:end]
+                for start, end in zip(starts, prefixes, strict=True)
+            ]
+            return torch.stack(blocks).cumsum(0)
         return nested_decode(self.values, self.indices, W_dec, prefixes, self.offsets)
 
     def weighted(self, weights: Float[Tensor, " width"]) -> Float[Tensor, "*selected"]:

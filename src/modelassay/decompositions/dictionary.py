@@ -1,8 +1,8 @@
 """`Dictionary`: a linear encoder, a sparsifier and a linear decoder; and `Recipe`, its maker."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,14 @@ class Recipe(ABC):
         Raises:
             ShapeError: if d_out differs from d_in.
         """
+
+    def as_json(self) -> dict[str, Any]:
+        """Its name and its fields, recipes among them likewise."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"kind": type(self).__name__} | {
+            name: value.as_json() if isinstance(value, Recipe) else value
+            for name, value in own.items()
+        }
 
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -230,14 +238,13 @@ class Dictionary(nn.Module, Decomposition):
             "b_dec": self.b_dec.detach(),
             **self.activation.state_dict(),
         }
-        recipe = self.recipe and {"kind": type(self.recipe).__name__, **asdict(self.recipe)}
         return Parts(
             kind="dictionary",
             config={
                 "activation": {"kind": self.activation.kind, **self.activation.settings()},
                 "apply_b_dec_to_input": self.apply_b_dec_to_input,
                 "frozen_decoder": self.frozen_decoder,
-                "recipe": recipe,
+                "recipe": self.recipe and self.recipe.as_json(),
             },
             tensors=tensors,
         )

@@ -96,3 +96,16 @@ def check_positive(name: str, value: float, usual: str) -> None:
     """
     if not (math.isfinite(value) and value > 0):
         raise ValueRangeError(f"{name} must be finite and above 0; got {value}. Use about {usual}.")
+
+
+def check_free_decoder(free: bool, *, frozen: bool) -> None:
+    """Refuse a decoder that must move and must not.
+
+    Raises:
+        ValueRangeError: if it is both.
+    """
+    if free and frozen:
+        raise ValueRangeError(
+            "A decoder must not be both free and frozen; got free_decoder=True and "
+            "frozen_decoder=True. Leave one of them out."
+        )

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.dictionary import Dictionary, Recipe, register_recipe
-from modelassay.decompositions.recipe_parts import check_k, tied, unit_rows
+from modelassay.decompositions.recipe_parts import (
+    check_free_decoder,
+    check_k,
+    tied,
+    unit_rows,
+)
 from modelassay.decompositions.sparsifiers import AbsTopKActivation, GroupMaxActivation
 from modelassay.subjects.site import Site
 
@@ -29,9 +34,13 @@ class AbsTopK(Recipe):
 
     k: int = 32
     """Active latents per token; the default is TopK's."""
+    free_decoder: bool = False
+    """Whether rows of the decoder are free in length while it is fitted, latents being compared by
+    ``π |d|``; see `NormAware`."""
 
     def __post_init__(self) -> None:
         check_k(self.k, self.width)
+        check_free_decoder(self.free_decoder, frozen=self.frozen_decoder)
 
     def build(
         self,
@@ -63,9 +72,13 @@ class GroupMax(Recipe):
 
     k: int = 32
     """Groups, each with at most one active latent per token; the default is TopK's k."""
+    free_decoder: bool = False
+    """Whether rows of the decoder are free in length while it is fitted, latents being compared by
+    ``π |d|``; see `NormAware`."""
 
     def __post_init__(self) -> None:
         check_k(self.k, self.width)
+        check_free_decoder(self.free_decoder, frozen=self.frozen_decoder)
         if self.width % self.k:
             raise ValueRangeError(
                 f"width must be a multiple of k={self.k}; got {self.width}. Use "

@@ -84,9 +84,15 @@ def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
         return None
     if config["kind"] not in RECIPES:
         raise UnknownNameError("A recipe's kind", config["kind"], RECIPES)
-    # JSON has lists for a recipe's tuples.
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    fields = {name: _read_field(value) for name, value in config.items()}
     return RECIPES[fields.pop("kind")](**fields)
+
+
+def _read_field(value: Any) -> Any:
+    """A recipe's field: JSON has lists for tuples, and a recipe may hold another."""
+    if isinstance(value, list):
+        return tuple(value)
+    return _read_recipe(value) if isinstance(value, dict) else value
 
 
 def _read_neurons(saved: Saved) -> Neurons:

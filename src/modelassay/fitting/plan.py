@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from modelassay.core.errors import TooFewTokensError, ValueRangeError
@@ -102,9 +102,7 @@ class Plan:
         """Plain dictionary for checkpoints and provenance."""
         return {
             "site": str(self.site),
-            "recipes": [
-                {"kind": type(recipe).__name__, **asdict(recipe)} for recipe in self.recipes
-            ],
+            "recipes": [recipe.as_json() for recipe in self.recipes],
             "seeds": list(self.seeds),
             "learning_rates": list(self.learning_rates),
             "tokens": self.tokens,
