@@ -23,7 +23,8 @@ from modelassay.core.files import (
 )
 
 FORMAT_VERSION = 1
-_INDEX = "checkpoint.json"
+INDEX = "checkpoint.json"
+"""The file that makes a folder a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class Checkpoint:
 
 def has_checkpoint(directory: Path) -> bool:
     """Whether the folder holds a checkpoint."""
-    return (directory / _INDEX).is_file()
+    return (directory / INDEX).is_file()
 
 
 def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
@@ -62,7 +63,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
         "sha256": sha256_of_file(tensors),
         "state": checkpoint.state,
     }
-    write_json(directory / _INDEX, index)
+    write_json(directory / INDEX, index)
     for outdated in directory.glob("step_*.safetensors"):
         if outdated != tensors:
             outdated.unlink()
@@ -75,17 +76,17 @@ def read_checkpoint(directory: Path, configuration: Mapping[str, Any]) -> Checkp
         ProvenanceError: if the configurations differ; names the first field that does.
         CorruptFileError: if a file is missing or altered, or the format is a newer one.
     """
-    index = read_json(directory / _INDEX)
+    index = read_json(directory / INDEX)
     if index.get("format_version") != FORMAT_VERSION:
         raise CorruptFileError(
             f"{str(directory)!r} must hold a checkpoint of format {FORMAT_VERSION}; got format "
             f"{index.get('format_version')!r}. Resume with the version that wrote it."
         )
-    _require_equal(index["configuration"], jsonable(configuration), directory)
+    require_same_run(index["configuration"], configuration, directory)
     tensors = directory / index["tensors"]
     if not tensors.is_file() or sha256_of_file(tensors) != index["sha256"]:
         raise CorruptFileError(
-            f"{str(tensors)!r} must be the file that {_INDEX} describes; got a missing or altered "
+            f"{str(tensors)!r} must be the file that {INDEX} describes; got a missing or altered "
             "one. Restore it from a copy, or remove the folder and begin again."
         )
     return Checkpoint(
@@ -94,6 +95,20 @@ def read_checkpoint(directory: Path, configuration: Mapping[str, Any]) -> Checkp
         tensors=read_tensors(tensors),
         state=index["state"],
     )
+
+
+def require_same_run(found: Mapping[str, Any], asked: Mapping[str, Any], directory: Path) -> None:
+    """Refuse a checkpoint of a run that was asked to do something else.
+
+    Args:
+        found: the checkpoint's configuration.
+        asked: that of the run that would go on from it.
+        directory: of the checkpoint.
+
+    Raises:
+        ProvenanceError: if they differ; names the first field that does.
+    """
+    _require_equal(found, jsonable(asked), directory)
 
 
 def _require_equal(
