@@ -1,0 +1,4 @@
+"""Each library's own training step behind one interface.
+
+A module here has ``ARCHITECTURES``, the names that it can make, and ``make(job, sample)``.
+"""
