@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from modelassay.core.randomness import derived
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.dead_latents import DeadLatents
 from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.objective import Forward
+from modelassay.fitting.resampling import check_restartable, restart
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import Training
 
@@ -45,6 +47,7 @@ class Learner:
         dead_window: tokens of silence after which a latent is dead.
         data: mean and variance of the activations that it will see.
         workspace: memory for pre-activations, shared by learners that take turns.
+        seed: of what is drawn in training.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Learner:
         dead_window: int,
         data: DataScale,
         workspace: Float[Tensor, " number"],
+        seed: int = 0,
     ) -> None:
         self.name = name
         self.dictionary = dictionary
@@ -65,11 +69,15 @@ class Learner:
         self.schedule = schedule
         self.learning_rate = learning_rate
         self.data = data
+        self._seed = seed
+        self._resampled_after = 0  # steps
         rows = len(workspace) // dictionary.width
         self._buffer = workspace[: rows * dictionary.width].view(rows, dictionary.width)
         self._parametrisation = training.parametrisation and training.parametrisation(dictionary)
         self._made = self._make()
         self.parameters = self._trained()
+        if training.resampling:
+            check_restartable(self.parameters)
         self._unit_decoder = training.unit_decoder and "W_dec" in self.parameters
         # Training happens at a mean norm of sqrt(d).
         self._bandwidth = training.bandwidth * math.sqrt(dictionary.d_in)
@@ -205,6 +213,38 @@ class Learner:
         """Look up which latents are dead now; AuxK works on these until the next census."""
         self.dead = self.latents.census()
 
+    def resample(self, forward: Forward, steps_done: int) -> Int[Tensor, " restarted"]:
+        """Let dead latents begin anew, if that is this training's policy and it is time.
+
+        Args:
+            forward: a recent batch, whose inputs they begin at.
+            steps_done: of the run.
+
+        Returns:
+            Which latents begin anew.
+        """
+        policy = self.training.resampling
+        if policy is None or not policy.is_due(steps_done, self._resampled_after, self.schedule):
+            return self.dead[:0]
+        # Half the interval since the last time: whoever began anew then had that long to fire.
+        window = policy.interval(self.schedule) * len(forward.activations) // 2
+        silent = self.latents.silence >= window
+        restarted = restart(
+            silent.nonzero().squeeze(1),
+            living=~silent,
+            dictionary=self.dictionary,
+            parameters=self.parameters,
+            optimizer=self.optimizer,
+            inputs=forward.activations,
+            errors=forward.residual().detach().square().sum(1),
+            gain=policy.gain,
+            generator=derived(self._seed, "resampling", steps_done),
+        )
+        self.latents.silence[restarted] = 0
+        self.dead = self.latents.census()
+        self._resampled_after = steps_done
+        return restarted
+
     def measure(self, loss: Float[Tensor, ""], forward: Forward, step: int) -> Measurement:
         """The figures of the batch of a step."""
         tokens = len(forward.activations)
@@ -224,6 +264,8 @@ class Learner:
     def state(self) -> dict[str, Tensor]:
         """Everything that changes in training, as named tensors."""
         tensors = {"silence": self.latents.silence, "dead": self.dead}
+        if self.training.resampling:
+            tensors["resampled_after"] = torch.tensor(self._resampled_after)
         for name, parameter in self.parameters.items():
             tensors[name] = parameter.detach()
             for moment, value in self.optimizer.state[parameter].items():
@@ -234,6 +276,8 @@ class Learner:
         """Go on from where the learner stood whose `state` this was."""
         self.latents.silence = tensors["silence"]
         self.dead = tensors["dead"].to(self.dead.device)
+        if self.training.resampling:
+            self._resampled_after = int(tensors["resampled_after"])
         for name, parameter in self.parameters.items():
             parameter.data.copy_(tensors[name])
             moments = {

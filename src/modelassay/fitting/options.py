@@ -1,6 +1,7 @@
 """`TrainingOptions`: how a run trains, whatever it trains."""
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from modelassay.core.errors import ValueRangeError
@@ -10,6 +11,7 @@ OptimizerName = Literal["adam", "signum", "muon"]
 ScheduleName = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Normalisation = Literal["scale", "whitening"]
+DeadLatentPolicy = Literal["default", "auxk", "pre_activation", "resample", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,20 @@ class TrainingOptions:
     """Train on activations of mean norm sqrt(d), or on whitened ones; either is folded into the
     weights at the end."""
 
+    dead_latents: DeadLatentPolicy = "default"
+    """What is done about latents that no longer fire: what the recipe does by itself (AuxK for
+    the TopK family, nothing for others), AuxK, the pre-activation loss, resampling, or nothing."""
+    auxk_coefficient: float = 1 / 32
+    """Where `dead_latents` is "auxk" (Gao et al. 2024, appendix A.2)."""
+    pre_activation_coefficient: float = 3e-6
+    """Where `dead_latents` is "pre_activation"."""
+    resampling_share: float = 0.1
+    """Steps from one resampling to the next, as a share of the run's, where `dead_latents` is
+    "resample" (ours)."""
+    resampling_gain: float = 0.2
+    """Norm of a resampled latent's encoder column, as a multiple of the living ones' mean
+    (Bricken et al. 2023)."""
+
     def __post_init__(self) -> None:
         for name, allowed in _ALLOWED.items():
             value = getattr(self, name)
@@ -51,11 +67,18 @@ class TrainingOptions:
                     f"{name} must be one of {', '.join(allowed)}; got {value!r}. "
                     f"Use {allowed[0]!r}."
                 )
-        for name in ("warmup_share", "decay_share", "k_share", "sparsity_share"):
+        for name in ("warmup_share", "decay_share", "k_share", "sparsity_share", "resampling_share"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueRangeError(
                     f"{name} must be between 0 and 1; got {value}. It is a share of the run."
+                )
+        for name in ("auxk_coefficient", "pre_activation_coefficient", "resampling_gain"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value > 0):
+                raise ValueRangeError(
+                    f"{name} must be finite and above 0; got {value}. "
+                    "Choose dead_latents='none' to do nothing."
                 )
         if self.warmup_steps < 0:
             raise ValueRangeError(
@@ -83,4 +106,5 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "schedule": get_args(ScheduleName),
     "precision": get_args(Precision),
     "normalisation": get_args(Normalisation),
+    "dead_latents": get_args(DeadLatentPolicy),
 }

@@ -140,8 +140,9 @@ class Trainer:
                     f"The loss of {row.dictionary} must be finite; got {row.loss} by step "
                     f"{row.step}. Lower the learning rate."
                 )
-        for learner in self.learners:
+        for learner, (_, forward) in zip(self.learners, results, strict=True):
             learner.census()
+            learner.resample(forward, self.steps_done)
         for log in self.logs:
             log.write(rows)
         task.advance(len(x), **_headline(rows))

@@ -22,6 +22,7 @@ from modelassay.fitting.objectives.l1 import L1
 from modelassay.fitting.objectives.objective import Objective
 from modelassay.fitting.objectives.reconstruction import NestedReconstruction, Reconstruction
 from modelassay.fitting.parametrisation import Parametrisation
+from modelassay.fitting.resampling import Resampling
 
 _BETAS = (0.9, 0.999)  # Gao et al. 2024, appendix A.3
 _MEMORYLESS_BETAS = (0.0, 0.999)  # Rajamanoharan et al. 2024, both papers
@@ -47,6 +48,8 @@ class Training:
     parametrisation: Callable[[Dictionary], Parametrisation] | None = None
     """What is trained in the place of some of the dictionary's parameters; those themselves if
     None."""
+    resampling: Resampling | None = None
+    """When dead latents begin anew; never if None."""
 
 
 @singledispatch

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from modelassay.decompositions.encoders import encode_slots
 from modelassay.decompositions.kernels import encode_topk, sparse_decode
-from modelassay.decompositions.selection import abs_topk
+from modelassay.decompositions.selection import abs_topk, topk
 from modelassay.fitting.objectives.objective import Forward
 
 
@@ -19,6 +19,10 @@ class AuxK:
     positive pre-activations among dead latents (in magnitude, where values have signs): `α mean
     |r - r̂|² / mean |r - mean r|²`. Dead latents alone get a gradient from it; it is 0 while there
     are none.
+
+    Where every latent is chosen on its own (ReLU, JumpReLU, gated), the largest pre-activations
+    count whatever their sign (ours): a dead latent there lies below its bound on every token, so
+    that rectified it would be 0, and the term would teach it nothing.
 
     Reference:
         Gao et al. 2024, "Scaling and evaluating sparse autoencoders", appendix A.2; d / 2
@@ -41,12 +45,12 @@ class AuxK:
             dictionary.b_enc.index_select(0, dead),
         )
         k = max(1, min(residual.shape[1] // 2, len(dead)))
-        if dictionary.activation.signed:
-            values, indices = encode_slots(
-                forward.activations, *weights, lambda pre: abs_topk(pre, k), centre=centre
-            )
+        x, activation = forward.activations, dictionary.activation
+        if activation.compares_latents and not activation.signed:
+            values, indices = encode_topk(x, *weights, k, centre=centre)
         else:
-            values, indices = encode_topk(forward.activations, *weights, k, centre=centre)
+            select = abs_topk if activation.signed else topk
+            values, indices = encode_slots(x, *weights, lambda pre: select(pre, k), centre=centre)
         left = residual - sparse_decode(values, indices, dictionary.W_dec.index_select(0, dead))
         # A residual of no variance has nothing to teach; the floor only keeps 0 / 0 away.
         variance = (residual - residual.mean(0)).square().sum().clamp(min=1e-12)
