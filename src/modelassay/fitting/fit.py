@@ -11,14 +11,15 @@ from torch import Tensor
 from modelassay.activations.source import ActivationSource
 from modelassay.activations.statistics import Moments
 from modelassay.core.errors import OutputExistsError
-from modelassay.core.progress import Progress, default_progress
+from modelassay.core.progress import SILENT, Progress, default_progress
 from modelassay.core.provenance import Provenance, hash_tensors
 from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.sparsifier import BatchSparsifier
 from modelassay.fitting.calibration import calibrate_threshold
-from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint, read_checkpoint
+from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint
 from modelassay.fitting.dead_latents import window_tokens
+from modelassay.fitting.distributed.processes import ONE_PROCESS, Processes, processes_of
 from modelassay.fitting.learner import DataScale, Learner
 from modelassay.fitting.logs import LogSink, open_logs
 from modelassay.fitting.normalisation import input_scale
@@ -42,7 +43,7 @@ def fit(recipes: Recipe, harvest: ActivationSource, **options: Any) -> Dictionar
 def fit(
     recipes: Sequence[Recipe], harvest: ActivationSource, **options: Any
 ) -> list[Dictionary]: ...
-def fit(  # pyright: ignore[reportInconsistentOverload]
+def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
     recipes: Recipe | Sequence[Recipe],
     harvest: ActivationSource,
     *,
@@ -55,6 +56,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
     resume: bool = False,
     log: str | Path | Sequence[LogSink] | None = None,
     device: str | torch.device = "cpu",
+    latent_shards: int | None = None,
     progress: Progress | None = None,
 ) -> Dictionary | list[Dictionary]:
     """Train dictionaries on the fit side of a harvest, all on one pass over the activations.
@@ -74,10 +76,16 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
             stopped. Where there is no checkpoint yet, the run begins.
         log: a `.csv` or `.jsonl` file, a folder for both, or sinks of your own; closed at the end.
         device: where to train.
+        latent_shards: None to train in this process alone. A number to train together with the
+            other processes that `torchrun` started, each of which calls this with the same
+            arguments: each dictionary is divided into so many parts, and each batch between as
+            many processes as hold the same part. Losses and weights are those of one process but
+            for rounding; a checkpoint may go on with other numbers.
         progress: where to report; a bar on a terminal by default.
 
     Returns:
-        Dictionaries of unscaled activations with unit decoder rows, ready for inference.
+        Dictionaries of unscaled activations with unit decoder rows, ready for inference; whole on
+        every process.
 
     Raises:
         TooFewTokensError: if there are too few tokens for one batch, or none held out.
@@ -85,6 +93,7 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
         OutputExistsError: if a checkpoint or log exists and `resume` is False.
         NonFiniteError: if activations hold NaN or Inf, or a loss diverges.
         KeyboardInterrupt: on Ctrl-C, once a checkpoint is written.
+        WorkerError: if another process has ended before its time.
     """
     source = harvest.select("fit")
     plan = Plan.of(
@@ -95,31 +104,57 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
         learning_rate=learning_rate,
         seed=seed,
     )
+    with processes_of(latent_shards, torch.device(device)) as (processes, where):
+        dictionaries = _train(
+            plan,
+            harvest,
+            folder=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+            log=log,
+            progress=progress or default_progress(),
+            processes=processes,
+            where=where,
+        )
+    return dictionaries[0] if isinstance(recipes, Recipe) else dictionaries
+
+
+def _train(
+    plan: Plan,
+    harvest: ActivationSource,
+    *,
+    folder: Path | None,
+    resume: bool,
+    log: str | Path | Sequence[LogSink] | None,
+    progress: Progress,
+    processes: Processes,
+    where: torch.device,
+) -> list[Dictionary]:
+    """Carry out a plan."""
+    source, batch_tokens = harvest.select("fit"), plan.batch_tokens
     stream = source.stream(
         plan.site, batch_tokens=batch_tokens, generator=derived(plan.seeds[0], "order")
     )
     moments = source.moments(plan.site)
     scale = input_scale(moments)
-    where = torch.device(device)
-
     configuration = {
         "subject": source.subject_fingerprint,
         "activations": hash_tensors({"mean": moments.mean, "covariance": moments.covariance}),
         **plan.as_json(),
         "device": where.type,
     }
-    folder = None if checkpoint is None else Path(checkpoint)
-    found = _checkpoint_to_go_on_from(folder, configuration, resume=resume)
-    learners = learners_of(plan, moments, scale, where)
+    found = _checkpoint_to_go_on_from(folder, configuration, processes, resume=resume)
+    learners = learners_of(plan, moments, scale, where, processes)
     # Looked up before training, not after it: a threshold needs held-out tokens at its end.
     needs_heldout = any(
         isinstance(learner.dictionary.activation, BatchSparsifier) for learner in learners
     )
     heldout = _heldout_tokens(harvest, plan.site) if needs_heldout else None
-    logs = _sinks(log, keep_until=(found.step if found else 0) if resume else None)
+    # One log of all processes' figures, which all of them have.
+    to = log if processes.is_first else None
+    logs = _sinks(to, keep_until=(found.step if found else 0) if resume else None)
     trainer = Trainer(
         learners,
-        stream,
+        processes.stream(stream),
         scale=scale,
         schedule=plan.schedule,
         site=str(plan.site),
@@ -128,19 +163,21 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
         if folder
         else None,
         logs=logs,
+        processes=processes,
     )
     if found:
         trainer.load(found)
     try:
-        trainer.run(progress or default_progress())
+        trainer.run(progress if processes.is_first else SILENT)
     finally:
         for sink in logs:
             sink.close()
 
-    for learner, one_seed in zip(learners, plan.seeds, strict=True):
-        _finish(learner, scale, heldout)
-        learner.dictionary.subject_fingerprint = source.subject_fingerprint
-        learner.dictionary.provenance = Provenance.collect(
+    dictionaries = [processes.dictionary(learner) for learner in learners]
+    for learner, dictionary, one_seed in zip(learners, dictionaries, plan.seeds, strict=True):
+        _finish(dictionary, scale, heldout, unit_decoder=learner.training.unit_decoder)
+        dictionary.subject_fingerprint = source.subject_fingerprint
+        dictionary.provenance = Provenance.collect(
             seed=one_seed,
             device=str(where),
             subject=source.subject_name,
@@ -151,11 +188,16 @@ def fit(  # pyright: ignore[reportInconsistentOverload]
             batch_tokens=batch_tokens,
             learning_rate=learner.learning_rate,
         )
-    dictionaries = [learner.dictionary for learner in learners]
-    return dictionaries[0] if isinstance(recipes, Recipe) else dictionaries
+    return dictionaries
 
 
-def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device) -> list[Learner]:
+def learners_of(
+    plan: Plan,
+    moments: Moments,
+    scale: float,
+    device: torch.device,
+    processes: Processes = ONE_PROCESS,
+) -> list[Learner]:
     """The plan's dictionaries at their start, ready to train on scaled activations."""
     data = DataScale(
         mean=(scale * moments.mean).to(device, torch.float32),
@@ -176,7 +218,7 @@ def learners_of(plan: Plan, moments: Moments, scale: float, device: torch.device
     widest = max(dictionary.width for dictionary in dictionaries)
     workspace = torch.empty(rows * widest, device=device)
     return [
-        Learner(
+        processes.learner(
             name=name,
             dictionary=dictionary,
             training=training_of(recipe),
@@ -216,12 +258,12 @@ def _heldout_tokens(harvest: ActivationSource, site: Site) -> Float[Tensor, "tok
 
 
 def _checkpoint_to_go_on_from(
-    folder: Path | None, configuration: dict[str, Any], *, resume: bool
+    folder: Path | None, configuration: dict[str, Any], processes: Processes, *, resume: bool
 ) -> Checkpoint | None:
     if folder is None or not has_checkpoint(folder):
         return None
     if resume:
-        return read_checkpoint(folder, configuration)
+        return processes.read(folder, configuration)
     raise OutputExistsError(
         f"A new run's checkpoint folder must be empty; got {str(folder)!r} with a checkpoint. "
         "Pass resume=True to go on from it, or choose another folder."
@@ -234,11 +276,16 @@ def _sinks(log: str | Path | Sequence[LogSink] | None, keep_until: int | None) -
     return list(log or ())
 
 
-def _finish(learner: Learner, scale: float, heldout: Float[Tensor, "token d_in"] | None) -> None:
+def _finish(
+    dictionary: Dictionary,
+    scale: float,
+    heldout: Float[Tensor, "token d_in"] | None,
+    *,
+    unit_decoder: bool,
+) -> None:
     """Make a trained dictionary one of the model's own units, ready for inference."""
-    dictionary = learner.dictionary
     dictionary.fold_input_scale(scale)
-    if not learner.training.unit_decoder:
+    if not unit_decoder:
         dictionary.fold_decoder_norms()
     activation = dictionary.activation
     if isinstance(activation, BatchSparsifier) and heldout is not None:

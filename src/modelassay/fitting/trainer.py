@@ -13,7 +13,8 @@ from torch import Tensor
 
 from modelassay.core.errors import NonFiniteError
 from modelassay.core.progress import Progress, Task
-from modelassay.fitting.checkpoints import Checkpoint, write_checkpoint
+from modelassay.fitting.checkpoints import Checkpoint
+from modelassay.fitting.distributed.processes import ONE_PROCESS, Processes
 from modelassay.fitting.interruption import deferred_interruption
 from modelassay.fitting.learner import Learner
 from modelassay.fitting.logs import LogSink, Measurement
@@ -33,7 +34,7 @@ class BatchStream(Protocol):
     """An endless stream of activations that can be taken up where it was left."""
 
     batch_tokens: int
-    """Rows of every batch."""
+    """Rows of every batch, those of other processes counted."""
 
     def __next__(self) -> Float[Tensor, "token width"]:
         """The next batch."""
@@ -69,6 +70,7 @@ class Trainer:
         device: where the learners' weights are.
         checkpoints: None to save nothing.
         logs: sinks of the measurements.
+        processes: those that train together; each has a trainer.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Trainer:
         device: torch.device,
         checkpoints: CheckpointPlan | None = None,
         logs: Sequence[LogSink] = (),
+        processes: Processes = ONE_PROCESS,
     ) -> None:
         self.learners = tuple(learners)
         self.stream = stream
@@ -91,6 +94,7 @@ class Trainer:
         self.device = device
         self.checkpoints = checkpoints
         self.logs = tuple(logs)
+        self.processes = processes
         self.steps_done = 0
         # The first step whose batch was not finite, kept on the device; the last step if none was.
         self._first_bad_step = torch.full((), schedule.steps, device=device)
@@ -114,7 +118,8 @@ class Trainer:
             task.advance(self.steps_done * batch_tokens)
             while self.steps_done < self.schedule.steps:
                 self._step(task)
-                if interruption.requested:
+                looking = self.steps_done % LOOK_EVERY_STEPS == 0
+                if self.processes.any_has_asked(interruption.requested, looking=looking):
                     self.save()
                     raise KeyboardInterrupt
 
@@ -127,7 +132,7 @@ class Trainer:
         self.steps_done += 1
         is_last = self.steps_done == self.schedule.steps
         if self.steps_done % LOOK_EVERY_STEPS and not is_last:
-            task.advance(len(x))
+            task.advance(self.stream.batch_tokens)
             return
         self._require_finite()
         rows = [
@@ -145,11 +150,12 @@ class Trainer:
             learner.resample(forward, self.steps_done)
         for log in self.logs:
             log.write(rows)
-        task.advance(len(x), **_headline(rows))
-        if is_last or time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
+        task.advance(self.stream.batch_tokens, **_headline(rows))
+        if self.processes.any(is_last or time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS):
             self.save()
 
     def _require_finite(self) -> None:
+        self.processes.least_(self._first_bad_step)
         bad_step = int(self._first_bad_step)
         if bad_step < self.schedule.steps:
             raise NonFiniteError(
@@ -178,7 +184,7 @@ class Trainer:
             tensors=tensors,
             state={"stream": self.stream.state_dict()},
         )
-        write_checkpoint(self.checkpoints.directory, checkpoint)
+        self.processes.write(self.checkpoints.directory, checkpoint)
         self._saved_at = time.monotonic()
 
     def load(self, checkpoint: Checkpoint) -> None:

@@ -1,7 +1,7 @@
 """A learner that has some of a dictionary's latents, and sees some of each batch's tokens."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -80,13 +80,8 @@ class SharedLearner(Learner):
             # Every process of the row subtracts it for its own latents alone.
             batch = replace(batch, centre=sum_gradients(batch.centre, self._mesh.latents))
         codes = encode(self.dictionary.activation, batch, self._mesh, self._width)
-        return SharedCodes(
-            values=codes.values,
-            indices=codes.indices,
-            offsets=codes.offsets,
-            active=codes.active,
-            mesh=self._mesh,
-        )
+        parts = {field.name: getattr(codes, field.name) for field in fields(codes)}
+        return SharedCodes(**parts, mesh=self._mesh)
 
     def _differentiate(self, loss: Float[Tensor, ""]) -> None:
         super()._differentiate(loss)

@@ -5,10 +5,11 @@ the mean over all tokens' processes is the gradient of the term on the whole bat
 not known to allow this is refused: it would silently become another one.
 """
 
+import math
 from dataclasses import dataclass
 from functools import singledispatch
 
-import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -129,7 +130,8 @@ class SharedAuxK:
         # With fewer dead latents than this in all, all that are positive are kept.
         k = max(1, x.shape[1] // 2)
         slots = min(k, self.latents.most_dead)
-        largest = abs_topk if dictionary.activation.signed else topk
+        activation = dictionary.activation
+        largest = abs_topk if activation.signed else topk
         values, indices = x.new_zeros(len(x), 0), dead.new_zeros(len(x), 0)
         if len(dead):
             values, indices = encode_slots(
@@ -139,13 +141,16 @@ class SharedAuxK:
                 lambda pre: largest(pre, slots),
                 centre=dictionary.b_dec.detach() if dictionary.apply_b_dec_to_input else None,
             )
-        sizes = values.detach().abs() if dictionary.activation.signed else values.detach().relu()
+        sizes = values.detach().abs() if activation.signed else values.detach()
+        # As in `AuxK`: only where latents are compared must a value be positive.
+        floor = 0.0 if activation.compares_latents else -math.inf
         missing = (0, slots - values.shape[1])
         kept = kept_per_token(
-            torch.nn.functional.pad(sizes, missing),
-            torch.nn.functional.pad(indices, missing),
+            F.pad(sizes, missing, value=floor),
+            F.pad(indices, missing),
             k,
             self.mesh.latents,
+            floor,
         )
         return values * kept[:, : values.shape[1]], indices
 

@@ -21,17 +21,19 @@ def kept_per_token(
     indices: Int[Tensor, "token slot"],
     k: int,
     group: dist.ProcessGroup,
+    floor: float = 0.0,
 ) -> Bool[Tensor, "token slot"]:
-    """Which of this process's candidates are among the k largest positive ones of their token.
+    """Which of this process's candidates are among the k largest of their token.
 
     Args:
         candidates: this process's k largest of every token, or all of them; as many on every
-            process, filled up with zeros. What is not above 0 is never kept.
+            process, filled up with the floor.
         indices: their latents; of equal candidates the first latents are kept.
         k: how many are kept of a token in all.
         group: the processes that hold the other latents of the same tokens.
+        floor: what is not above it is never kept.
     """
-    candidates = candidates.relu()
+    candidates = candidates.clamp(min=floor)
     everyone = gathered(candidates, group)
     n_shards, n_tokens, n_slots = everyone.shape
     of_token = everyone.transpose(0, 1).reshape(n_tokens, n_shards * n_slots)
@@ -40,7 +42,7 @@ def kept_per_token(
     bar = largest[:, -1:]
     # The entries above the bar are all among the largest.
     room = k - (largest > bar).sum(1, keepdim=True)
-    above, tied = candidates > bar, (candidates == bar) & (bar > 0)
+    above, tied = candidates > bar, (candidates == bar) & (bar > floor)
     # Every process can count the others' ties: their candidates are here.
     before = (everyone[: dist.get_rank(group)] == bar).sum((0, 2)).unsqueeze(1)
     allowed = (room - before).clamp(min=0)

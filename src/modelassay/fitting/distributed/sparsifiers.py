@@ -6,7 +6,7 @@ from torch import Tensor
 
 from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
-from modelassay.decompositions.sparsifier import Sparsifier
+from modelassay.decompositions.sparsifier import BatchSparsifier, Sparsifier
 from modelassay.decompositions.sparsifiers import (
     AbsTopKActivation,
     BatchTopKActivation,
@@ -84,7 +84,7 @@ def encode(
         ValueRangeError: if the sparsifier compares what it cannot see here.
     """
     divided = sparsifier.compares_latents and mesh.latent_shards > 1
-    if divided or (sparsifier.compares_tokens and mesh.token_shards > 1):
+    if divided or (isinstance(sparsifier, BatchSparsifier) and mesh.token_shards > 1):
         raise ValueRangeError(
             "A sparsifier that compares latents or tokens must have an encoder for many processes; "
             f"got {sparsifier.kind}. Fit it in one process, or register an encoder for it."
