@@ -88,9 +88,11 @@ class AnnealedL1(Recipe):
         check_width(self.width)
         check_coefficient("l1_coefficient", self.l1_coefficient, "5")
         check_positive("p_end", self.p_end, "0.2")
-        check_positive("p_steps", self.p_steps, "10")
-        if self.p_end > 1:
-            raise ValueRangeError(f"p_end must be at most 1; got {self.p_end}. Use 0.2.")
+        if self.p_end > 1 or self.p_steps < 1:
+            raise ValueRangeError(
+                "p_end must be at most 1 and p_steps at least 1; got "
+                f"{self.p_end} and {self.p_steps}. Use 0.2 and 10."
+            )
         if not 0 <= self.start_share < self.end_share <= 1:
             raise ValueRangeError(
                 "start_share and end_share must ascend within 0 and 1; got "

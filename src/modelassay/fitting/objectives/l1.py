@@ -15,7 +15,7 @@ class L1:
     `λ mean_t Σ_i z_ti |d_i| / V`. The norm keeps the penalty from being dodged by large decoder
     rows and small values. With V, the data's total variance, the whole loss is the usual
     `|x - x̂|² + λ Σ z |d|` divided by a constant, so λ keeps its meaning in the literature, for
-    activations scaled to a mean norm of sqrt(d).
+    activations scaled to a mean norm of sqrt(d). Nested dictionaries pay on average over them.
 
     Reference:
         Conerly et al. 2024, "Circuits updates: April", "Update on how we train SAEs".
@@ -26,6 +26,6 @@ class L1:
 
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
-        norms = forward.dictionary.W_dec.norm(dim=1)
-        penalty = forward.codes.weighted(norms).sum() / len(forward.activations)
+        weights = forward.penalty_weights()
+        penalty = forward.codes.weighted(weights).sum() / len(forward.activations)
         return self.coefficient * forward.sparsity_factor * penalty / forward.total_variance

@@ -1,8 +1,10 @@
 """What a term of a loss sees, and what it returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,6 +31,8 @@ class Forward:
     """Share of the run that is done: 0 to 1."""
     nested: Float[Tensor, "prefix token d_out"] | None = None
     """Reconstructions by the first latents, for every prefix; None for a dictionary without."""
+    prefixes: tuple[int, ...] = ()
+    """Sizes of the nested dictionaries, the last one the width; none where there is but one."""
 
     @property
     def values(self) -> Float[Tensor, "*selected"]:
@@ -44,6 +48,20 @@ class Forward:
         """What the reconstruction leaves: activations - reconstruction."""
         return self.activations - self.reconstruction
 
+    def penalty_weights(self) -> Float[Tensor, " width"]:
+        """What a unit of each latent's value costs: the norm of its decoder row.
+
+        Where dictionaries are nested, times the share of them that the latent belongs to: the mean
+        of what each would pay.
+        """
+        norms = self.dictionary.W_dec.norm(dim=1)
+        if not self.prefixes:
+            return norms
+        ends = torch.tensor(self.prefixes, device=norms.device)
+        latents = torch.arange(len(norms), device=norms.device)
+        without = torch.searchsorted(ends, latents, right=True)
+        return norms * (1 - without / len(ends))
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -51,4 +69,17 @@ class Objective(Protocol):
 
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch, in units of the data's total variance."""
+        ...
+
+
+@runtime_checkable
+class StatefulObjective(Objective, Protocol):
+    """A term that changes with what it has seen; a checkpoint keeps that."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run must know."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from where the term stood whose `state` this was."""
         ...
