@@ -14,7 +14,8 @@ from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.dead_latents import DeadLatents
 from modelassay.fitting.logs import Measurement
-from modelassay.fitting.objectives.objective import Forward
+from modelassay.fitting.objectives.objective import Forward, StatefulObjective
+from modelassay.fitting.random_prefixes import draw_prefixes
 from modelassay.fitting.resampling import check_restartable, restart
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import Training
@@ -185,15 +186,23 @@ class Learner:
             bandwidth=self._bandwidth,
         )
 
+    def prefixes(self, step: int) -> tuple[int, ...]:
+        """Sizes of the nested dictionaries in a step; none where there is but one."""
+        if not self.training.random_prefixes:
+            return self.training.prefixes
+        return draw_prefixes(
+            self.dictionary.width,
+            self.training.random_prefixes,
+            derived(self._seed, "prefixes", step),
+        )
+
     def forward(self, activations: Float[Tensor, "token d_in"], step: int) -> Forward:
         """Codes and reconstruction of a batch, with what the objectives need besides."""
         dictionary = self.dictionary
         codes = self.encode(activations, step)
-        nested = None
-        if self.training.prefixes:
-            nested = (
-                codes.decode_nested(dictionary.W_dec, self.training.prefixes) + dictionary.b_dec
-            )
+        nested, prefixes = None, self.prefixes(step)
+        if prefixes:
+            nested = codes.decode_nested(dictionary.W_dec, prefixes) + dictionary.b_dec
             reconstruction = nested[-1]
         else:
             reconstruction = codes.decode(dictionary.W_dec) + dictionary.b_dec
@@ -207,6 +216,7 @@ class Learner:
             sparsity_factor=self.schedule.sparsity_factor(step),
             progress=step / self.schedule.steps,
             nested=nested,
+            prefixes=prefixes,
         )
 
     def census(self) -> None:
@@ -270,6 +280,8 @@ class Learner:
             tensors[name] = parameter.detach()
             for moment, value in self.optimizer.state[parameter].items():
                 tensors[f"{name}.{moment}"] = value
+        for prefix, objective in self._stateful():
+            tensors |= {f"{prefix}{name}": value for name, value in objective.state().items()}
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
@@ -289,7 +301,18 @@ class Learner:
                 "step": tensors[f"{name}.step"].to(parameter.device),
                 **moments,
             }
+        for prefix, objective in self._stateful():
+            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            objective.load_state(own)
         self._made = self._make()
+
+    def _stateful(self) -> list[tuple[str, StatefulObjective]]:
+        """The terms that change with what they have seen, with the beginning of their names."""
+        return [
+            (f"objective.{place}.", objective)
+            for place, objective in enumerate(self.training.objectives)
+            if isinstance(objective, StatefulObjective)
+        ]
 
 
 def _remove_parallel_part(rows: Tensor) -> None:

@@ -1,22 +1,28 @@
 """How each recipe is trained: its loss, and what its optimiser does besides."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import assert_never
 
-from modelassay.core.errors import UnknownNameError
+from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.decompositions.dictionary import RECIPES, Dictionary, Recipe
 from modelassay.decompositions.recipes import (
     AbsTopK,
+    AnnealedL1,
     BatchTopK,
+    Gated,
     GroupMax,
     JumpReLU,
     Matryoshka,
     ReLUL1,
     TopK,
 )
+from modelassay.fitting.magnitudes import MagnitudeBias
+from modelassay.fitting.norm_aware import NormAware
+from modelassay.fitting.objectives.annealed import AnnealedPower
 from modelassay.fitting.objectives.auxk import AuxK
+from modelassay.fitting.objectives.gated import GateL1, GateReconstruction
 from modelassay.fitting.objectives.l0 import L0, Tanh, TargetL0
 from modelassay.fitting.objectives.l1 import L1
 from modelassay.fitting.objectives.objective import Objective
@@ -41,6 +47,8 @@ class Training:
     """Adam's."""
     prefixes: tuple[int, ...] = ()
     """Sizes of nested dictionaries; none where there is but one."""
+    random_prefixes: int = 0
+    """How many nested dictionaries are drawn at each step in the place of fixed ones."""
     bandwidth: float = 0.0
     """Of the straight-through gradients of thresholds, in units of the activations' mean norm."""
     threshold_rate: float = 1.0
@@ -63,19 +71,57 @@ def training_of(recipe: Recipe) -> Training:
 
 
 @training_of.register(TopK | BatchTopK | AbsTopK | GroupMax)
-def _comparing(recipe: Recipe) -> Training:
-    return Training(objectives=(Reconstruction(), AuxK()))
+def _comparing(recipe: TopK | BatchTopK | AbsTopK | GroupMax) -> Training:
+    return Training(
+        objectives=(Reconstruction(), AuxK()),
+        parametrisation=NormAware if recipe.free_decoder else None,
+    )
 
 
 @training_of.register
 def _matryoshka(recipe: Matryoshka) -> Training:
-    return Training(objectives=(NestedReconstruction(), AuxK()), prefixes=recipe.prefixes)
+    training = training_of(recipe.nested)
+    if Reconstruction() not in training.objectives:
+        raise ValueRangeError(
+            "What is nested must learn by a Reconstruction; got "
+            f"{', '.join(type(term).__name__ for term in training.objectives)}. "
+            "Add one to its training's objectives."
+        )
+    nested = NestedReconstruction()
+    return replace(
+        training,
+        objectives=tuple(nested if o == Reconstruction() else o for o in training.objectives),
+        prefixes=recipe.prefixes,
+        random_prefixes=recipe.random_prefixes,
+    )
 
 
 @training_of.register
 def _relu_l1(recipe: ReLUL1) -> Training:
     penalty = L1(coefficient=recipe.l1_coefficient)
     return Training(objectives=(Reconstruction(), penalty), unit_decoder=False)
+
+
+@training_of.register
+def _annealed_l1(recipe: AnnealedL1) -> Training:
+    penalty = AnnealedPower(
+        coefficient=recipe.l1_coefficient,
+        p_end=recipe.p_end,
+        p_steps=recipe.p_steps,
+        start_share=recipe.start_share,
+        end_share=recipe.end_share,
+    )
+    return Training(objectives=(Reconstruction(), penalty), unit_decoder=False)
+
+
+@training_of.register
+def _gated(recipe: Gated) -> Training:
+    penalty = GateL1(coefficient=recipe.l1_coefficient)
+    return Training(
+        objectives=(Reconstruction(), penalty, GateReconstruction()),
+        betas=_MEMORYLESS_BETAS,
+        parametrisation=MagnitudeBias,
+    )
 
 
 @training_of.register
