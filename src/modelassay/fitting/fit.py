@@ -227,12 +227,14 @@ def learners_of(
             dead_window=window_tokens(plan.tokens),
             data=data,
             workspace=workspace,
+            seed=seed,
         )
-        for name, dictionary, recipe, rate in zip(
+        for name, dictionary, recipe, rate, seed in zip(
             _unique([dictionary.name for dictionary in dictionaries]),
             dictionaries,
             plan.recipes,
             plan.learning_rates,
+            plan.seeds,
             strict=True,
         )
     ]
