@@ -79,7 +79,7 @@ def test_what_a_format_cannot_express_is_refused_in_one_line(tmp_path: Path):
     source = build(BatchTopK(width=32, k=4), tmp_path / "ours")
     result = run("convert", source, tmp_path / "sae", "--to", "sparsify")
     assert result.exit_code == 1
-    assert "must be topk to have a form in sparsify; got batchtopk" in result.stderr
+    assert "must be topk or groupmax to have a form in sparsify; got batchtopk" in result.stderr
     assert not (tmp_path / "sae").exists()
 
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from modelassay.core.errors import CorruptFileError, NonFiniteError, ShapeError, ValueRangeError
+from modelassay.core.randomness import generator
 from modelassay.decompositions.formats.gemma_scope import read_gemma_scope
 from modelassay.subjects.site import Site
 from tests.decompositions.formats.peers import (
@@ -91,6 +92,23 @@ def test_a_transcoder_of_the_second_reads_and_writes_where_its_config_says(tmp_p
     assert not dictionary.apply_b_dec_to_input
 
 
+HOOKS = {
+    "hf_hook_point_in": "model.layers.5.pre_feedforward_layernorm.output",
+    "hf_hook_point_out": "model.layers.5.post_feedforward_layernorm.output",
+}
+
+
+def test_a_skip_transcoder_of_the_second_adds_its_linear_path(tmp_path):
+    w = random_weights()
+    skip = torch.randn(D, D, generator=generator(4))
+    write_second(tmp_path, w | {"affine_skip_connection": skip}, affine_connection=True, **HOOKS)
+    dictionary = read_gemma_scope(tmp_path)
+    x = draw_activations()
+    latents = slow_decode(w, slow_encode(w, x, w["threshold"], subtracts=False))
+    assert_forward(dictionary, latents + x.double() @ skip.double(), x)
+    assert (str(dictionary.reads), str(dictionary.writes)) == ("mlp_in.5", "mlp_out.5")
+
+
 class TestRefusals:
     """Each names the file, the key, what was expected and what was found."""
 
@@ -150,9 +168,20 @@ class TestRefusals:
         folder = tmp_path / "gemma-scope-2b-pt-res" / "embedding" / "width_4k"
         self.refuse(write_first(folder, random_weights()), ValueRangeError, "embeddings are scaled")
 
-    def test_a_skip_connection(self, tmp_path):
-        write_second(tmp_path, random_weights(), affine_connection=True)
-        self.refuse(tmp_path, ValueRangeError, "affine_connection must be false")
+    def test_a_skip_connection_that_the_file_lacks(self, tmp_path):
+        write_second(tmp_path, random_weights(), affine_connection=True, **HOOKS)
+        self.refuse(tmp_path, CorruptFileError, "tensor affine_skip_connection must be there")
+
+    def test_a_skip_connection_around_one_known_side(self, tmp_path):
+        w = random_weights() | {"affine_skip_connection": torch.zeros(D, D)}
+        write_second(tmp_path, w, affine_connection=True)
+        self.refuse(
+            tmp_path, ValueRangeError, r"must both be known, .* got resid_post\.12 and None"
+        )
+
+    def test_the_layers_of_many(self, tmp_path):
+        (tmp_path / "params_layer_0.safetensors").write_bytes(b"")
+        self.refuse(tmp_path, ValueRangeError, "Read the former with read_cross_layer")
 
     def test_a_skip_connection_in_the_weights_alone(self, tmp_path):
         w = random_weights() | {"affine_skip_connection": torch.zeros(D, D)}

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from modelassay.core.errors import CorruptFileError, ShapeError, ValueRangeError
+from modelassay.core.randomness import generator
 from modelassay.decompositions.formats.circuit_tracer import read_circuit_tracer
 from modelassay.decompositions.formats.goodfire import read_goodfire
 from modelassay.decompositions.formats.openai import read_openai
@@ -110,6 +111,29 @@ def test_the_forward_pass_of_a_transcoder_is_that_of_the_definition(jumps, tmp_p
     assert (str(dictionary.reads), str(dictionary.writes)) == ("mlp_in.7", "mlp_out.7")
 
 
+def test_a_skip_transcoder_adds_its_linear_path(tmp_path):
+    w = random_weights()
+    skip = torch.randn(D, D, generator=generator(4))  # [d_out, d_in] in the file
+    save_file(tracer_tensors(w, jumps=True) | {"W_skip": skip}, tmp_path / "layer_7.safetensors")
+    dictionary = read_circuit_tracer(tmp_path / "layer_7.safetensors")
+    x = draw_activations()
+    latents = slow_decode(w, slow_encode(w, x, w["threshold"], subtracts=False))
+    assert_forward(dictionary, latents + x.double() @ skip.double().t(), x)
+
+
+def test_what_else_a_training_left_beside_them_does_not_matter(tmp_path):
+    # As in mwhanna's folders, where the config may be missing.
+    (tmp_path / "wandb-config.yaml").write_text("d_model: {value: 6}\n")
+    save_file(tracer_tensors(random_weights(), jumps=False), tmp_path / "layer_7.safetensors")
+    assert read_circuit_tracer(tmp_path / "layer_7.safetensors").reads is None
+
+
+def test_qwens_k_is_read_from_the_hubs_cache(tmp_path):
+    repository = tmp_path / "models--Qwen--SAE-Res-Qwen3-1.7B-Base-W32K-L0_5" / "snapshots" / "ab"
+    path = save(repository / "layer3.sae.pt", qwen_state(random_weights()))
+    assert read_qwen_scope(path).activation.k == 5
+
+
 def test_openais_topk_is_one_of_normalised_tokens(tmp_path):
     w = random_weights()
     path = save(tmp_path / "8.pt", openai_state(w, "TopK"))
@@ -179,10 +203,29 @@ class TestRefusals:
         with pytest.raises(ValueRangeError, match=message):
             read_openai(path)
 
-    def test_a_skip_connection(self, tmp_path):
-        tensors = tracer_tensors(random_weights(), jumps=True) | {"W_skip": torch.zeros(D, D)}
+    @pytest.mark.parametrize("said", ["file", "config"])
+    def test_a_choice_that_may_be_negative(self, said, tmp_path):
+        tensors = tracer_tensors(random_weights(), jumps=False)
+        if said == "file":
+            tensors["k"] = torch.tensor(3)
+        else:
+            (tmp_path / "config.yaml").write_text(f"{CONFIG}activation: topk\nk: 3\n")
         save_file(tensors, tmp_path / "layer_0.safetensors")
-        with pytest.raises(ValueRangeError, match=r"W_skip must be absent: .* got \[6, 6\]"):
+        with pytest.raises(
+            ValueRangeError, match=r"activation must be relu or jump_relu: .*'topk'"
+        ):
+            read_circuit_tracer(tmp_path / "layer_0.safetensors")
+
+    def test_a_threshold_that_the_config_promises(self, tmp_path):
+        (tmp_path / "config.yaml").write_text(f"{CONFIG}activation: jump_relu\n")
+        save_file(tracer_tensors(random_weights(), jumps=False), tmp_path / "layer_0.safetensors")
+        with pytest.raises(CorruptFileError, match=r"activation_function\.threshold must be there"):
+            read_circuit_tracer(tmp_path / "layer_0.safetensors")
+
+    def test_a_skip_connection_of_another_shape(self, tmp_path):
+        tensors = tracer_tensors(random_weights(), jumps=True) | {"W_skip": torch.zeros(D, D + 1)}
+        save_file(tensors, tmp_path / "layer_0.safetensors")
+        with pytest.raises(ShapeError, match=r"W_skip must have the shape \[6, 6\]; got \[6, 7\]"):
             read_circuit_tracer(tmp_path / "layer_0.safetensors")
 
     def test_a_part_of_a_cross_layer_transcoder(self, tmp_path):

@@ -13,6 +13,7 @@ from modelassay.core.errors import (
     ShapeError,
     ValueRangeError,
 )
+from modelassay.core.randomness import generator
 from modelassay.decompositions.formats.sparsify import read_sparsify, write_sparsify
 from modelassay.subjects.site import Site
 from tests.decompositions.formats.peers import (
@@ -66,6 +67,38 @@ def test_the_forward_pass_is_that_of_the_definition(transcodes, sizes, tmp_path)
     assert_forward(dictionary, slow_decode(w, values), x)
     assert dictionary.writes == Site("mlp_out", 3)
     assert dictionary.reads == Site("mlp_in" if transcodes else "mlp_out", 3)
+
+
+def test_a_skip_transcoder_adds_its_linear_path(tmp_path):
+    w = random_weights()
+    skip = torch.randn(D, D, generator=generator(4))  # [d_out, d_in] in the file
+    config = config_of(transcode=True, skip_connection=True)
+    folder = write_by_hand(tmp_path / "layers.3.mlp", config, tensors_of(w) | {"W_skip": skip})
+    dictionary = read_sparsify(folder)
+    x = draw_activations()
+    latents = slow_decode(w, slow_encode(w, x, "topk", subtracts=False))
+    assert_forward(dictionary, latents + x.double() @ skip.double().t(), x)
+    write_sparsify(dictionary, tmp_path / "again" / "layers.3.mlp")
+    stored = load_file(tmp_path / "again" / "layers.3.mlp" / "sae.safetensors")
+    assert torch.equal(stored["W_skip"], skip)
+    assert torch.equal(read_sparsify(tmp_path / "again" / "layers.3.mlp")(x), dictionary(x))
+
+
+def test_groupmax_keeps_the_largest_of_each_group(tmp_path):
+    w = random_weights()
+    config = config_of(activation="groupmax")
+    dictionary = read_sparsify(write_by_hand(tmp_path / "layers.3", config, tensors_of(w)))
+    x = draw_activations()
+    pre = ((x - w["b_dec"]).double() @ w["W_enc"].double() + w["b_enc"].double()).relu()
+    values = torch.zeros_like(pre)
+    for token, row in enumerate(pre):
+        for group in range(K):
+            inside = range(group * F // K, (group + 1) * F // K)
+            best = max(inside, key=lambda i: float(row[i]))
+            values[token, best] = row[best]
+    assert_encodes(dictionary, values, x)
+    write_sparsify(dictionary, tmp_path / "again" / "layers.3")
+    assert torch.equal(read_sparsify(tmp_path / "again" / "layers.3")(x), dictionary(x))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +175,7 @@ def test_normalised_rows_are_told_from_others(tmp_path):
 
 @pytest.mark.parametrize("kind", ["relu", "batchtopk", "jumprelu"])
 def test_other_sparsifiers_are_not_written(kind, tmp_path):
-    with pytest.raises(ValueRangeError, match=f"must be topk .* got {kind}"):
+    with pytest.raises(ValueRangeError, match=f"must be topk or groupmax .* got {kind}"):
         write_sparsify(dictionary_of(kind), tmp_path / "sae")
     assert not (tmp_path / "sae").exists()
 
@@ -200,8 +233,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"skip_connection": True}, "skip_connection must be False: a skip connection is no"),
-            ({"activation": "groupmax"}, "activation must be topk; got 'groupmax'"),
+            ({"skip_connection": True}, "skip_connection must be False where transcode is: an"),
+            ({"activation": "relu"}, "activation must be topk or groupmax; got 'relu'"),
             ({"signed": True}, "signed must be False"),
             ({"gram_lookup": True}, "gram_lookup must be False: its table is not"),
             ({"noise": 3}, r"cfg\.json': noise must be a key that this reader knows; got 3"),

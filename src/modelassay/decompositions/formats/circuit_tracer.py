@@ -1,8 +1,8 @@
 """Read per-layer transcoders in circuit-tracer's layout.
 
 A file ``layer_N.safetensors`` holds ``W_enc`` [width, d], ``W_dec`` [width, d], ``b_enc``,
-``b_dec`` and, for JumpReLU, ``activation_function.threshold`` [width]. ``config.yaml`` beside it
-names the hooks that all layers read and write.
+``b_dec``, for JumpReLU ``activation_function.threshold`` [width], and for a skip connection
+``W_skip`` [d_out, d_in]. ``config.yaml`` beside it names the hooks that all layers read and write.
 """
 
 import re
@@ -18,6 +18,7 @@ from modelassay.decompositions.formats.foreign_files import (
     sizes_of,
 )
 from modelassay.decompositions.sparsifiers import JumpReLUActivation, ReLUActivation
+from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
 
 CONFIG_FILE = "config.yaml"
@@ -48,20 +49,22 @@ def read_circuit_tracer(
         CorruptFileError: if the file is missing, truncated or lacks a tensor.
         ShapeError: if a tensor has the wrong shape, for example transposed.
         NonFiniteError: if a tensor holds NaN or infinities.
-        ValueRangeError: if it has a skip connection, is part of a cross-layer transcoder or its
-            hooks are not known.
+        ValueRangeError: if it keeps the k largest, which in that library may be negative, is
+            part of a cross-layer transcoder or its hooks are not known.
     """
     path = Path(path)
-    if path.name.startswith(("W_enc_", "W_dec_")):
+    if path.name.startswith(("W_enc_", "W_dec_")) or (path / "W_enc_0.safetensors").is_file():
         raise ValueRangeError(
             f"{str(path)!r}: the file must be a layer_N.safetensors of per-layer transcoders; got "
-            "a part of a cross-layer transcoder, which writes to many layers."
+            "a part of a cross-layer transcoder, which writes to many layers. Read its folder "
+            "with read_cross_layer."
         )
     tensors = read_safetensors(path, _KIND)
-    if "W_skip" in tensors:
+    activation = config_value(path.parent / CONFIG_FILE, "activation")
+    if "k" in tensors or activation not in (None, "relu", "jump_relu", "jumprelu"):
         raise refusal(
-            path, "W_skip", list(tensors["W_skip"].shape),
-            "absent: a skip connection is no part of a sparse dictionary",
+            path, "activation", "topk" if "k" in tensors else activation,
+            "relu or jump_relu: what topk keeps may be negative in that library",
         )  # fmt: skip
     d, width = sizes_of(tensors, path, inputs="b_dec", latents="b_enc")
     wanted = {
@@ -70,13 +73,15 @@ def read_circuit_tracer(
         "W_dec": [width, d],
         "b_dec": [d],
         _THRESHOLD: [width],
+        "W_skip": [d, d],
     }
-    weights = check_tensors(tensors, wanted, path, optional=(_THRESHOLD,))
-    jumps = _THRESHOLD in weights
+    may_lack = (_THRESHOLD, "W_skip") if activation in (None, "relu") else ("W_skip",)
+    weights = check_tensors(tensors, wanted, path, optional=may_lack)
+    jumps = _THRESHOLD in weights and activation != "relu"
     reads = reads or _site(path, "feature_input_hook")
     writes = writes or _site(path, "feature_output_hook")
     require_both_sites(reads, writes, path)
-    return assemble(
+    dictionary = assemble(
         weights["W_enc"].t(),
         weights["b_enc"],
         weights["W_dec"],
@@ -86,16 +91,35 @@ def read_circuit_tracer(
         reads=reads,
         writes=writes,
     )
+    if "W_skip" not in weights:
+        return dictionary
+    return SkipTranscoder.around(dictionary, weights["W_skip"].t())
+
+
+def config_value(config: Path, key: str) -> str | None:
+    """What a line of ``config.yaml`` says; None without the file or the line."""
+    if not config.is_file():
+        return None
+    # The names are plain values of a flat file: no reader of all YAML is needed for them.
+    line = re.search(rf"^{key}:\s*['\"]?([\w.]+)", config.read_text("utf-8"), re.MULTILINE)
+    return line[1] if line else None
+
+
+def site_in_config(config: Path, key: str, layer: int) -> Site | None:
+    """The hook that ``config.yaml`` names, in a layer; None without the file.
+
+    Raises:
+        ValueRangeError: if the hook is missing or not known.
+    """
+    if not config.is_file():
+        return None
+    hook = config_value(config, key)
+    if hook not in _ROLES:
+        raise refusal(config, key, hook, f"one of {', '.join(_ROLES)}")
+    return Site(_ROLES[hook], layer)
 
 
 def _site(path: Path, key: str) -> Site | None:
-    """What a line of ``config.yaml`` says for the file's layer; None without config or layer."""
-    config, layer = path.parent / CONFIG_FILE, _FILE.fullmatch(path.name)
-    if layer is None or not config.is_file():
-        return None
-    # The two names are plain values of a flat file: no reader of all YAML is needed for them.
-    line = re.search(rf"^{key}:\s*['\"]?([\w.]+)", config.read_text("utf-8"), re.MULTILINE)
-    hook = line[1] if line else None
-    if hook not in _ROLES:
-        raise refusal(config, key, hook, f"one of {', '.join(_ROLES)}")
-    return Site(_ROLES[hook], int(layer[1]))
+    """What ``config.yaml`` says for the file's layer; None without config or layer."""
+    layer = _FILE.fullmatch(path.name)
+    return None if layer is None else site_in_config(path.parent / CONFIG_FILE, key, int(layer[1]))

@@ -2,17 +2,17 @@
 
 The first holds ``params.npz`` alone: ``W_enc`` [d, width], ``W_dec`` [width, d], ``b_enc``,
 ``b_dec`` and ``threshold`` [width]; only the path says where it belongs. The second holds the same
-in ``params.safetensors``, with small letters, beside a ``config.json``.
+in ``params.safetensors``, with small letters, beside a ``config.json``; skip transcoders add
+``affine_skip_connection`` [d_in, d_out].
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modelassay.core.errors import CorruptFileError, ValueRangeError
 from modelassay.decompositions.dictionary import Dictionary
-from modelassay.decompositions.formats.assembly import assemble
+from modelassay.decompositions.formats.assembly import assemble, require_both_sites
 from modelassay.decompositions.formats.foreign_files import (
     check_tensors,
     read_config_file,
@@ -22,11 +22,14 @@ from modelassay.decompositions.formats.foreign_files import (
     sizes_of,
 )
 from modelassay.decompositions.sparsifiers import JumpReLUActivation
+from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
 
 FIRST_FILE = "params.npz"
 SECOND_FILE = "params.safetensors"
 CONFIG_FILE = "config.json"
+FIRST_LAYER = "params_layer_0.safetensors"
+SKIP = "affine_skip_connection"
 _KIND = "Gemma Scope"
 
 _REPOSITORY = re.compile(r"gemma-scope-[^/\\]*-(res|mlp|att|transcoders)(?:$|[-/\\])")
@@ -58,9 +61,14 @@ def read_gemma_scope(
         ShapeError: if a tensor has the wrong shape, for example transposed.
         NonFiniteError: if a tensor holds NaN or infinities.
         ValueRangeError: if it is of a kind whose meaning this reader does not know: transcoders
-            of the first, skip connections and cross-layer transcoders of the second, embeddings.
+            of the first, cross-layer transcoders of the second, embeddings.
     """
     folder = Path(folder)
+    if (folder / FIRST_LAYER).is_file():
+        raise ValueRangeError(
+            f"{str(folder)!r} must hold one dictionary; got the layers of a cross-layer "
+            "transcoder or a crosscoder. Read the former with read_cross_layer."
+        )
     if (folder / SECOND_FILE).is_file():
         return _read_second(folder, reads, writes)
     if (folder / FIRST_FILE).is_file():
@@ -118,14 +126,8 @@ def _site_of_path(folder: Path) -> Site | None:
 
 def _read_second(folder: Path, reads: Site | None, writes: Site | None) -> Dictionary:
     path, config_path = folder / SECOND_FILE, folder / CONFIG_FILE
-    config = read_config_file(config_path, _KIND)
-    if config.get("architecture") != "jump_relu":
-        raise refusal(config_path, "architecture", config.get("architecture"), "jump_relu")
-    if config.get("affine_connection"):
-        raise refusal(
-            config_path, "affine_connection", config["affine_connection"],
-            "false: a skip connection is no part of a sparse dictionary",
-        )  # fmt: skip
+    config = read_second_config(config_path)
+    skips = bool(config.get("affine_connection"))
     tensors = read_safetensors(path, _KIND)
     if "w_dec" in tensors and tensors["w_dec"].ndim == 3:
         raise refusal(
@@ -135,10 +137,12 @@ def _read_second(folder: Path, reads: Site | None, writes: Site | None) -> Dicti
     d_out, width = sizes_of(tensors, path, inputs="b_dec", latents="b_enc")
     d_in = tensors["w_enc"].shape[0] if "w_enc" in tensors else d_out
     if reads is None:
-        reads = _site_of_hook(config, "hf_hook_point_in")
-        writes = writes or _site_of_hook(config, "hf_hook_point_out") or reads
+        reads = site_of_module(config.get("hf_hook_point_in"))
+        writes = writes or site_of_module(config.get("hf_hook_point_out"))
+        if not skips:
+            writes = writes or reads
     # An autoencoder has one width: a transposed encoder must not pass for another.
-    if reads == writes or writes is None:
+    if not skips and (reads == writes or writes is None):
         d_in = d_out
     wanted = {
         "w_enc": [d_in, width],
@@ -147,8 +151,11 @@ def _read_second(folder: Path, reads: Site | None, writes: Site | None) -> Dicti
         "b_dec": [d_out],
         "threshold": [width],
     }
+    if skips:
+        wanted[SKIP] = [d_in, d_out]
+        require_both_sites(reads, writes, path)
     weights = check_tensors(tensors, wanted, path)
-    return assemble(
+    dictionary = assemble(
         weights["w_enc"],
         weights["b_enc"],
         weights["w_dec"],
@@ -158,11 +165,25 @@ def _read_second(folder: Path, reads: Site | None, writes: Site | None) -> Dicti
         reads=reads,
         writes=writes,
     )
+    return SkipTranscoder.around(dictionary, weights[SKIP]) if skips else dictionary
 
 
-def _site_of_hook(config: Mapping[str, Any], key: str) -> Site | None:
+def read_second_config(path: Path) -> dict[str, Any]:
+    """The config of the second release.
+
+    Raises:
+        CorruptFileError: if it is missing or no JSON.
+        ValueRangeError: if it is of another architecture.
+    """
+    config = read_config_file(path, _KIND)
+    if config.get("architecture") != "jump_relu":
+        raise refusal(path, "architecture", config.get("architecture"), "jump_relu")
+    return config
+
+
+def site_of_module(path: object) -> Site | None:
     """The site of a module path such as ``model.layers.3.output``; None for all others."""
-    found = _HOOK.fullmatch(str(config.get(key)))
+    found = _HOOK.fullmatch(str(path))
     if found is None or found[2] not in _HOOKS:
         return None
     return Site(_HOOKS[found[2]], int(found[1]))

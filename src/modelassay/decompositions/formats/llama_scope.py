@@ -3,7 +3,8 @@
 A folder holds ``hyperparams.json`` and ``checkpoints/final.safetensors`` with ``encoder.weight``
 [width, d], ``encoder.bias``, ``decoder.weight`` [d, width] and ``decoder.bias``. The weights act on
 ``s * x`` with ``s = sqrt(d) / n``, n the mean length of the activations; the threshold is in units
-of the unscaled activations, that is, of values divided by s.
+of the unscaled activations, that is, of values divided by s. Folders of later releases have a
+``config.json``: `llamascopium` reads them.
 """
 
 import math
@@ -25,6 +26,8 @@ from modelassay.decompositions.formats.foreign_files import (
     whole_number,
 )
 from modelassay.decompositions.formats.hook_names import site_of_hook
+from modelassay.decompositions.formats.llamascopium import read_llamascopium
+from modelassay.decompositions.formats.llamascopium_config import CONFIG_FILE as LATER_CONFIG
 from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.subjects.site import Site
 
@@ -38,7 +41,8 @@ def read_llama_scope(folder: str | Path, *, site: Site | None = None) -> Diction
     """Read a folder with ``hyperparams.json`` and ``checkpoints/final.safetensors``.
 
     The scale is folded: ``b_enc, b_dec <- each / s``, weights unchanged. Values are then in units
-    of the unscaled activations, as the threshold is.
+    of the unscaled activations, as the threshold is. A folder with ``config.json`` instead is one
+    of a later release and read as such.
 
     Args:
         folder: one dictionary's folder.
@@ -52,6 +56,8 @@ def read_llama_scope(folder: str | Path, *, site: Site | None = None) -> Diction
             that it is a transcoder.
     """
     folder = Path(folder)
+    if (folder / LATER_CONFIG).is_file() and not (folder / CONFIG_FILE).is_file():
+        return read_llamascopium(folder, reads=site)
     config_path, path = folder / CONFIG_FILE, folder / "checkpoints" / WEIGHTS_FILE
     config = read_config_file(config_path, _KIND)
     _check_config(config, config_path)

@@ -20,7 +20,8 @@ from modelassay.subjects.site import Site
 
 _KIND = "Qwen Scope"
 _FILE = re.compile(r"layer(\d+)\.sae\.pt")
-_REPOSITORY = re.compile(r"SAE-Res-.+-W\d+K-L0_(\d+)")
+# With the prefix of the hub's cache, models--ORG--.
+_REPOSITORY = re.compile(r"(?:models--.+--)?SAE-Res-.+-W\d+K-L0_(\d+)")
 
 
 def read_qwen_scope(

@@ -2,8 +2,9 @@
 
 A folder holds ``cfg.json`` and ``sae.safetensors`` and is named after the module whose output it
 reconstructs, such as ``layers.10``. Tensors: ``encoder.weight`` [width, d], ``encoder.bias``
-[width], ``W_dec`` [width, d] (not transposed, unlike the encoder), ``b_dec`` [d]. Autoencoders
-subtract ``b_dec`` from their input, transcoders do not.
+[width], ``W_dec`` [width, d] (not transposed, unlike the encoder), ``b_dec`` [d] and, for a skip
+connection, ``W_skip`` [d_out, d_in]. Autoencoders subtract ``b_dec`` from their input, transcoders
+do not.
 """
 
 import re
@@ -22,7 +23,8 @@ from modelassay.decompositions.formats.foreign_files import (
     refusal,
     whole_number,
 )
-from modelassay.decompositions.sparsifiers import TopKActivation
+from modelassay.decompositions.sparsifiers import GroupMaxActivation, TopKActivation
+from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
 
 CONFIG_FILE = "cfg.json"
@@ -31,16 +33,15 @@ _KIND = "sparsify"
 
 # What acts on the forward pass, with the only value that is understood; and what does not.
 _FIXED: dict[str, tuple[object, str]] = {
-    "activation": ("topk", "topk"),
     "signed": (False, "False: latents' values are positive here"),
-    "skip_connection": (False, "False: a skip connection is no part of a sparse dictionary"),
     "embed_skip": (False, "False: the embedding is no part of what a dictionary reads"),
     "gram_lookup": (False, "False: its table is not in the folder"),
 }
 _KNOWN = {
-    "d_in", "k", "num_latents", "expansion_factor", "transcode", "normalize_decoder", "multi_topk",
-    "lookup_max_order", "gram_table_hash",
+    "activation", "d_in", "k", "num_latents", "expansion_factor", "skip_connection", "transcode",
+    "normalize_decoder", "multi_topk", "lookup_max_order", "gram_table_hash",
 }  # fmt: skip
+_ACTIVATIONS = {"topk": TopKActivation, "groupmax": GroupMaxActivation}
 
 _UNIT = 1e-3  # how far a row's length may be from 1 to be called normalised (ours)
 
@@ -51,7 +52,7 @@ _HOOKPOINT = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(mlp|attn|atte
 def read_sparsify(
     folder: str | Path, *, reads: Site | None = None, writes: Site | None = None
 ) -> Dictionary:
-    """Read a hookpoint's folder: TopK autoencoders and transcoders without a skip connection.
+    """Read a hookpoint's folder: autoencoders, transcoders and skip transcoders.
 
     Half-precision weights become float32.
 
@@ -82,23 +83,26 @@ def read_sparsify(
         "W_dec": [width, d],
         "b_dec": [d],
     }
+    transcodes, skips = (bool(config.get(key, False)) for key in ("transcode", "skip_connection"))
+    if skips:
+        wanted["W_skip"] = [d, d]
     weights = check_tensors(read_safetensors(path, _KIND), wanted, path)
-    transcodes = bool(config.get("transcode", False))
     if reads is None:
         named_reads, named_writes = _sites(folder.absolute().name, transcodes=transcodes)
         reads, writes = named_reads, writes or named_writes
     if transcodes:
         require_both_sites(reads, writes, path)
-    return assemble(
+    dictionary = assemble(
         weights["encoder.weight"].t(),
         weights["encoder.bias"],
         weights["W_dec"],
         weights["b_dec"],
-        TopKActivation(k),
+        _ACTIVATIONS[config.get("activation", "topk")](k),
         subtracts=not transcodes,
         reads=reads,
         writes=writes,
     )
+    return SkipTranscoder.around(dictionary, weights["W_skip"].t()) if skips else dictionary
 
 
 def write_sparsify(dictionary: Dictionary, folder: str | Path, *, force: bool = False) -> None:
@@ -108,13 +112,13 @@ def write_sparsify(dictionary: Dictionary, folder: str | Path, *, force: bool = 
     folder's name: call it after the hookpoint, such as ``layers.10``.
 
     Args:
-        dictionary: of the sparsifier TopK, with equal widths of input and output.
+        dictionary: of the sparsifier TopK or GroupMax, with equal widths of input and output.
         folder: made if absent.
         force: whether a dictionary that is there already may be replaced.
 
     Raises:
         ShapeError: if its input and output differ in width.
-        ValueRangeError: if its sparsifier is another than TopK.
+        ValueRangeError: if its sparsifier is another.
         OutputExistsError: if a dictionary is there already and `force` is False.
         StorageError: if the folder cannot be written.
     """
@@ -129,27 +133,30 @@ def write_sparsify(dictionary: Dictionary, folder: str | Path, *, force: bool = 
             "Only dictionaries whose input and output are of one width have this form; got "
             f"{dictionary.d_in} -> {dictionary.d_out}. Save it in our own format instead."
         )
-    if not isinstance(dictionary.activation, TopKActivation):
+    if not isinstance(dictionary.activation, TopKActivation | GroupMaxActivation):
         raise ValueRangeError(
-            f"A sparsifier must be topk to have a form in sparsify; got "
+            "A sparsifier must be topk or groupmax to have a form in sparsify; got "
             f"{dictionary.activation.kind}. Convert to SAELens or dictionary_learning instead."
         )
-    transcodes = dictionary.reads != dictionary.writes
+    skips = isinstance(dictionary, SkipTranscoder)
+    transcodes = skips or dictionary.reads != dictionary.writes
     tensors = {
         "encoder.weight": dictionary.W_enc.detach().t(),
         "encoder.bias": encoder_bias(dictionary, subtracts=not transcodes),
         "W_dec": dictionary.W_dec.detach(),
         "b_dec": dictionary.b_dec.detach(),
     }
+    if isinstance(dictionary, SkipTranscoder):
+        tensors["W_skip"] = dictionary.W_skip.detach().t()
     lengths = dictionary.W_dec.detach().norm(dim=1)
     content = {
-        "activation": "topk",
+        "activation": dictionary.activation.kind,
         "expansion_factor": max(1, dictionary.width // dictionary.d_in),
         "normalize_decoder": bool(((lengths - 1).abs() < _UNIT).all()),
         "num_latents": dictionary.width,
         "k": dictionary.activation.k,
         "multi_topk": False,
-        "skip_connection": False,
+        "skip_connection": skips,
         "transcode": transcodes,
         "d_in": dictionary.d_in,
     }
@@ -165,6 +172,14 @@ def _check_config(config: Mapping[str, Any], path: Path) -> None:
                 raise refusal(path, key, value, described)
         elif key not in _KNOWN:
             raise refusal(path, key, value, "a key that this reader knows")
+    activation = config.get("activation", "topk")
+    if activation not in _ACTIVATIONS:
+        raise refusal(path, "activation", activation, "topk or groupmax")
+    if config.get("skip_connection") and not config.get("transcode"):
+        raise refusal(
+            path, "skip_connection", config["skip_connection"],
+            "False where transcode is: an autoencoder's skip connection may carry all of x",
+        )  # fmt: skip
 
 
 def _sites(hookpoint: str, *, transcodes: bool) -> tuple[Site | None, Site | None]:
