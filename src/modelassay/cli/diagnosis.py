@@ -1,6 +1,5 @@
 """What `modelassay doctor` looks at."""
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -9,6 +8,7 @@ from modelassay.cli.schemas import SCHEMA_VERSION, DoctorResult
 from modelassay.core.files import sha256_of_file
 from modelassay.core.provenance import Provenance
 from modelassay.core.randomness import generator
+from modelassay.fitting.forecast_disk import free_bytes
 
 BUNDLED = Path(__file__).resolve().parents[1] / "subjects" / "bundled"
 
@@ -48,14 +48,6 @@ def device_state(device: str, seed: int) -> str:
     # Loose enough for TF32, which keeps ten bits of the mantissa.
     agrees = torch.allclose(product, factor @ factor, atol=0.5, rtol=1e-2)
     return "intact" if agrees else "unusable: its products differ from the CPU's"
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space of the disk that `folder` lies on, or would lie on."""
-    folder = folder.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def bundled_state(folder: Path) -> str:

@@ -16,6 +16,7 @@ from modelassay.cli.doctor import doctor
 from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
 from modelassay.cli.options import examples, note
+from modelassay.cli.plan import plan
 from modelassay.cli.report import report
 from modelassay.cli.testbeds import testbeds
 from modelassay.core.errors import ModelassayError
@@ -99,6 +100,13 @@ app.command(
         "modelassay fit out/harvest --fit batchtopk --resume",
     )
 )(fit)
+app.command(
+    epilog=examples(
+        "modelassay plan ./my_model --site resid_post.12 --width 16384,65536 --tokens 1e9",
+        "modelassay plan --parameters 8e9 --d-model 4096 --layers 32 --width 1e7 --k 64 \\",
+        "    --tokens 1e11 --batch-tokens 65536 --hardware h200 --within 72",
+    )
+)(plan)
 app.command(
     epilog=examples("modelassay report out/audit", "modelassay report out/audit --out page")
 )(report)
