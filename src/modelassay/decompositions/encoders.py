@@ -11,11 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modelassay.decompositions.kernels import (
-    join_bags,
-    pre_activation_chunks,
-    with_encoder_gradient,
-)
+from modelassay.decompositions.bags import join_bags
+from modelassay.decompositions.kernels import pre_activation_chunks, with_encoder_gradient
 from modelassay.decompositions.selection import above
 
 _CROWDED_SHARE = 1 / 5  # of entries; dense products are faster above it: ours, measured

@@ -6,20 +6,22 @@ dot product, and the gradient of a weight row is a sum over the tokens on which 
 active, taken after sorting the active entries by latent. No dense ``[token, width]`` gradient
 exists. Everything equals the dense reference (tested in float64).
 
-Selections come as slots or as bags (see `selection`): ``*selected`` is ``token slot`` or
-``entry``, and `offsets` is given for bags and None for slots.
+Selections come as slots or as bags (see `bags`): ``*selected`` is ``token slot`` or ``entry``,
+and `offsets` is given for bags and None for slots. The primitive operations are those of
+`kernels_interface`, in plain PyTorch or in Triton.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modelassay.decompositions.selection import above, guess_bound, keep_largest, rows_of, topk
+from modelassay.decompositions.bags import join_bags as join_bags
+from modelassay.decompositions.kernels_interface import Kernels, kernels_for
+from modelassay.decompositions.selection import above, guess_bound, keep_largest, topk
 
 _CHUNK_TOKENS = 1024  # rows of pre-activations held at once on CPU: ours, measured
 
@@ -33,38 +35,29 @@ def sparse_decode(
     """``codes @ weight`` for sparse codes, differentiable in the values and the weight.
 
     Args:
-        values: the codes' values; zeros add nothing.
+        values: the codes' values; zeros add nothing, and yet get the gradient of their place.
         indices: the latents that they belong to.
         weight: one row per latent.
         offsets: start of every token's run, for bags.
     """
-    if not indices.numel():
-        n_tokens = indices.shape[0] if offsets is None else offsets.numel()
-        # Keeps the graph whole, so that a backward pass finds zeros rather than nothing.
-        return weight.new_zeros(n_tokens, weight.shape[1]) + 0 * (values.sum() + weight[:0].sum())
-    decoded = F.embedding_bag(
-        indices, weight.detach(), offsets, mode="sum", per_sample_weights=values.to(weight.dtype)
-    )
-    if not weight.requires_grad:
-        return decoded
-    return _WithWeightGradient.apply(decoded, weight, values.detach(), indices, offsets)
+    kernels = kernels_for(weight.device)
+    return _SparseDecode.apply(values, indices, weight, offsets, kernels)
 
 
-class _WithWeightGradient(torch.autograd.Function):
-    """The identity on what was decoded; its backward pass adds the gradient of the weight."""
-
+class _SparseDecode(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        decoded: Tensor,
-        weight: Tensor,
         values: Tensor,
         indices: Tensor,
+        weight: Tensor,
         offsets: Tensor | None,
+        kernels: Kernels,
     ) -> Tensor:
-        ctx.width = weight.shape[0]
-        ctx.save_for_backward(values, indices, offsets)
-        return decoded.view_as(decoded)
+        # Backward passes on an accelerator run in another thread, which knows no `using_kernels`.
+        ctx.kernels = kernels
+        ctx.save_for_backward(values, indices, weight, offsets)
+        return kernels.weighted_sum(values, indices, weight, offsets)
 
     @staticmethod
     @once_differentiable
@@ -72,9 +65,16 @@ class _WithWeightGradient(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = grad_outputs
-        values, indices, offsets = ctx.saved_tensors
-        weight = _sum_by_latent(values, indices, offsets, gradient, ctx.width)
-        return gradient, weight, None, None, None
+        values, indices, weight, offsets = ctx.saved_tensors
+        by_values = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_values = ctx.kernels.sampled_products(gradient, weight, indices, offsets)
+            by_values = by_values.to(values.dtype)
+        if ctx.needs_input_grad[2]:
+            by_weight = ctx.kernels.sum_by_latent(
+                values, indices, gradient, weight.shape[0], offsets
+            )
+        return by_values, None, by_weight, None, None
 
 
 def encode_topk(
@@ -154,7 +154,8 @@ def with_encoder_gradient(
     The values are returned as they are. Only those other than 0 carry a gradient, and x gets one
     only if it requires it.
     """
-    return _WithEncoderGradient.apply(values, indices, x, W_enc, b_enc, centre, offsets)
+    kernels = kernels_for(x.device)
+    return _WithEncoderGradient.apply(values, indices, x, W_enc, b_enc, centre, offsets, kernels)
 
 
 class _WithEncoderGradient(torch.autograd.Function):
@@ -168,7 +169,9 @@ class _WithEncoderGradient(torch.autograd.Function):
         b_enc: Tensor,
         centre: Tensor | None,
         offsets: Tensor | None,
+        kernels: Kernels,
     ) -> Tensor:
+        ctx.kernels = kernels
         # The weight is needed for the gradients of x and of the centre alone.
         ctx.save_for_backward(values, indices, x, W_enc, centre, offsets)
         return values.view_as(values)
@@ -180,15 +183,20 @@ class _WithEncoderGradient(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         (gradient,) = grad_outputs
         values, indices, x, W_enc, centre, offsets = ctx.saved_tensors
-        _, _, needs_x, needs_weight, _, needs_centre, _ = ctx.needs_input_grad
+        _, _, needs_x, needs_weight, _, needs_centre, _, _ = ctx.needs_input_grad
         gradient = gradient * (values != 0)
-        centred = x if centre is None else x - centre
-        grad_weight, grad_bias = sparse_encoder_gradient(
-            gradient, indices, centred, W_enc.shape[1], offsets, weight=needs_weight
-        )
-        grad_x = sparse_decode(gradient, indices, W_enc.t(), offsets) if needs_x else None
-        grad_centre = -(W_enc @ grad_bias) if needs_centre else None
-        return None, None, grad_x, grad_weight, grad_bias, grad_centre, None
+        by_bias = _sum_of_each(gradient, indices, W_enc.shape[1])
+        by_x = by_weight = by_centre = None
+        if needs_x:
+            by_x = ctx.kernels.weighted_sum(gradient, indices, W_enc.t(), offsets)
+        if needs_weight:
+            centred = x if centre is None else x - centre
+            by_weight = ctx.kernels.sum_by_latent(
+                gradient, indices, centred, W_enc.shape[1], offsets
+            ).t()
+        if needs_centre:
+            by_centre = -(W_enc @ by_bias)
+        return None, None, by_x, by_weight, by_bias, by_centre, None, None
 
 
 def sparse_encoder_gradient(
@@ -213,32 +221,16 @@ def sparse_encoder_gradient(
     Returns:
         Gradient of the weight, with contiguous columns, and of the bias.
     """
-    bias = gradient.new_zeros(width).index_add_(0, indices.flatten(), gradient.flatten())
+    bias = _sum_of_each(gradient, indices, width)
     if not weight:
         return None, bias
-    return _sum_by_latent(gradient, indices, offsets, x, width).t(), bias
+    kernels = kernels_for(x.device)
+    return kernels.sum_by_latent(gradient, indices, x, width, offsets).t(), bias
 
 
-def _sum_by_latent(
-    values: Tensor, indices: Tensor, offsets: Tensor | None, rows: Tensor, width: int
-) -> Tensor:
-    """For every latent, the sum of the tokens' rows weighted by its values: ``codes.T @ rows``."""
-    if not indices.numel():
-        return rows.new_zeros(width, rows.shape[1])
-    latents, order = indices.flatten().sort()
-    if offsets is None:
-        tokens = order.div(indices.shape[1], rounding_mode="floor")
-    else:
-        tokens = rows_of(offsets, indices.numel())[order]
-    # A search rather than a count: `bincount` makes the host wait for an accelerator.
-    starts = torch.searchsorted(latents, torch.arange(width, device=latents.device))
-    return F.embedding_bag(
-        tokens,
-        rows,
-        starts,
-        mode="sum",
-        per_sample_weights=values.flatten()[order].to(rows.dtype),
-    )
+def _sum_of_each(values: Tensor, indices: Tensor, width: int) -> Tensor:
+    """For every latent, the sum of its values."""
+    return values.new_zeros(width).index_add_(0, indices.flatten(), values.flatten())
 
 
 def pre_activation_chunks(
@@ -253,13 +245,3 @@ def pre_activation_chunks(
     # An empty batch is one empty chunk.
     for chunk in centred.split(buffer.shape[0]):
         yield torch.addmm(b_enc, chunk, W_enc, out=buffer[: chunk.shape[0]])
-
-
-def join_bags(bags: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Bags of consecutive tokens as one."""
-    starts = torch.tensor([0] + [values.numel() for values, _, _ in bags]).cumsum(0).tolist()
-    return (
-        torch.cat([values for values, _, _ in bags]),
-        torch.cat([indices for _, indices, _ in bags]),
-        torch.cat([offsets + start for (_, _, offsets), start in zip(bags, starts, strict=False)]),
-    )

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelassay.decompositions.bags import offsets_of, rows_of
 from modelassay.decompositions.kernels import sparse_decode
-from modelassay.decompositions.selection import rows_of
 
 
 def nested_decode(
@@ -40,8 +40,6 @@ def nested_decode(
         tokens = rows_of(offsets, indices.numel())
     bounds = torch.tensor(prefixes[:-1], device=indices.device)
     places, order = (torch.bucketize(latents, bounds, right=True) * n_tokens + tokens).sort()
-    starts = torch.searchsorted(
-        places, torch.arange(len(prefixes) * n_tokens, device=indices.device)
-    )
+    starts = offsets_of(places, len(prefixes) * n_tokens)
     blocks = sparse_decode(values.flatten()[order], latents[order], weight, starts)
     return blocks.view(len(prefixes), n_tokens, weight.shape[1]).cumsum(0)

@@ -1,16 +1,16 @@
-"""Exact selection of the largest entries of a matrix of pre-activations.
+"""Exact selection of the largest entries of a matrix of pre-activations, in slots or in bags.
 
-Two layouts are used for what was selected. *Slots*: ``[token, slot]`` matrices, the same number
-for every token. *Bags*: flat ``[entry]`` vectors in the order of tokens with the start of every
-token's run in ``offsets``, for selections whose number varies from token to token.
+What is done for each device is in `kernels_torch` and `kernels_triton`; both are exact.
 """
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_GROUP = 16  # best of 8, 16 and 32 on CPU: reference/performance.md
-_CROWDED = 4  # above a quarter of the groups, looking at all entries is faster: ours, measured
+from modelassay.decompositions.bags import offsets_of as offsets_of
+from modelassay.decompositions.bags import pad_bags as pad_bags
+from modelassay.decompositions.bags import rows_of as rows_of
+from modelassay.decompositions.kernels_interface import kernels_for
+
 _SAMPLE = 2**16  # entries that the first guess of a batch threshold is taken from: ours
 
 
@@ -19,10 +19,6 @@ def topk(
 ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
     """The k largest entries of every row, in no particular order; ties are broken arbitrarily.
 
-    Two stages: the maxima of groups of 16 columns, then a search inside the k winning groups. It
-    is exact because a group that lost has k groups above it, each holding an entry at least as
-    large as any of its own. Widths that do not divide go to `torch.topk`.
-
     Args:
         pre: any values.
         k: entries per row; more than the width means all.
@@ -30,19 +26,7 @@ def topk(
     Returns:
         Values and column indices.
     """
-    n_tokens, width = pre.shape
-    k = min(k, width)
-    n_groups = width // _GROUP
-    if width % _GROUP or 2 * (n_groups + k * _GROUP) > width:
-        values, indices = pre.topk(k, dim=1, sorted=False)
-        return values, indices
-    # A group is every n_groups-th column: its maximum is then taken over contiguous rows.
-    maxima = pre.view(n_tokens, _GROUP, n_groups).amax(1)
-    winners = maxima.topk(k, dim=1, sorted=False).indices
-    members = torch.arange(0, width, n_groups, device=pre.device)
-    candidates = (winners.unsqueeze(2) + members).flatten(1)
-    values, chosen = pre.gather(1, candidates).topk(k, dim=1, sorted=False)
-    return values, candidates.gather(1, chosen)
+    return kernels_for(pre.device).topk(pre, k)
 
 
 def abs_topk(
@@ -57,9 +41,7 @@ def group_max(
     pre: Float[Tensor, "token width"], k: int
 ) -> tuple[Float[Tensor, "token {k}"], Int[Tensor, "token {k}"]]:
     """The largest entry of each of k groups of consecutive columns; k divides the width."""
-    n_tokens, width = pre.shape
-    values, members = pre.view(n_tokens, k, width // k).max(2)
-    return values, members + torch.arange(0, width, width // k, device=pre.device)
+    return kernels_for(pre.device).group_max(pre, k)
 
 
 def above(
@@ -74,21 +56,7 @@ def above(
     Returns:
         Values, column indices, and the offset of every row's first entry.
     """
-    n_tokens, width = pre.shape
-    n_groups = width // _GROUP
-    passing = None
-    if width % _GROUP == 0 and not (isinstance(bound, Tensor) and bound.ndim):
-        passing = pre.view(n_tokens, _GROUP, n_groups).amax(1) > bound
-    if passing is None or int(passing.sum()) * _CROWDED > passing.numel():
-        rows, columns = (pre > bound).nonzero().unbind(1)
-    else:
-        # Only groups whose maximum passes are looked into: a 16th of the passes over memory.
-        rows, groups = passing.nonzero().unbind(1)
-        members = torch.arange(0, width, n_groups, device=pre.device)
-        candidates = groups.unsqueeze(1) + members
-        hit, member = (pre[rows.unsqueeze(1), candidates] > bound).nonzero().unbind(1)
-        rows, columns = rows[hit], groups[hit] + member * n_groups
-    return pre[rows, columns], columns, offsets_of(rows, n_tokens)
+    return kernels_for(pre.device).above(pre, bound)
 
 
 def batch_topk(
@@ -135,37 +103,4 @@ def keep_largest(
     count: int,
 ) -> tuple[Float[Tensor, " kept"], Int[Tensor, " kept"], Int[Tensor, " token"]]:
     """The `count` largest entries of some bags, still as bags of the same tokens."""
-    if values.numel() <= count:
-        return values, indices, offsets
-    kept = values.topk(count, sorted=False).indices.sort().values
-    rows = rows_of(offsets, values.numel())[kept]
-    return values[kept], indices[kept], offsets_of(rows, offsets.numel())
-
-
-def rows_of(offsets: Int[Tensor, " token"], n_entries: int) -> Int[Tensor, " entry"]:
-    """The row that every entry of some bags belongs to."""
-    ends = torch.cat([offsets[1:], offsets.new_tensor([n_entries])])[: offsets.numel()]
-    rows = torch.arange(offsets.numel(), device=offsets.device)
-    return rows.repeat_interleave(ends - offsets)
-
-
-def offsets_of(rows: Int[Tensor, " entry"], n_rows: int) -> Int[Tensor, " token"]:
-    """The position of every row's first entry, for rows in ascending order."""
-    counts = torch.bincount(rows, minlength=n_rows)
-    return counts.cumsum(0) - counts
-
-
-def pad_bags(
-    values: Float[Tensor, " entry"],
-    indices: Int[Tensor, " entry"],
-    offsets: Int[Tensor, " token"],
-) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
-    """Bags as slots: as many as the longest bag has, the empty ones with value 0 and index 0."""
-    rows = rows_of(offsets, values.numel())
-    slots = torch.arange(values.numel(), device=values.device) - offsets[rows]
-    n_slots = int(slots.max()) + 1 if values.numel() else 0
-    padded_values = values.new_zeros(offsets.numel(), n_slots)
-    padded_indices = indices.new_zeros(offsets.numel(), n_slots)
-    padded_values[rows, slots] = values
-    padded_indices[rows, slots] = indices
-    return padded_values, padded_indices
+    return kernels_for(values.device).keep_largest(values, indices, offsets, count=count)
