@@ -237,8 +237,4 @@ def _about_precision(job: Job, hardware: Hardware) -> list[str]:
                 f"Products in {precision} are {lost:.1f} times slower on {hardware.name} than in "
                 f"float32: {option} float32 saves time."
             )
-    if job.precision == "bfloat16":
-        found.append(
-            "`fit` multiplies in float32 as yet: bfloat16 shows what such products would take."
-        )
     return found

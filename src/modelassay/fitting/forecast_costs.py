@@ -16,6 +16,7 @@ DENSE_PRODUCTS = 5
 _UPDATE_FLOPS = 20  # a parameter: Adam 12, clipping 3, decoder rows at length 1 about 5
 _UPDATE_PASSES = 11  # over P: gradient written 1, clipped 3, Adam reads 4 and writes 3
 _UNIT_PASSES = 8  # over the decoder: gradient's part along the rows 5, normalising 3
+_ROUNDING_PASSES = 1.5  # over the encoder, for its copy in bfloat16: 4 bytes read, 2 written
 _CENTRE_PASSES = 1  # over the encoder, for the gradient of b_dec through the centre
 _REVIVAL_PASSES = 8  # over d F: two gradients of all latents made of those of the dead, added up
 _SELECTION_PASSES = 2  # over [B, F]: written by the product, read by the selection
@@ -86,7 +87,7 @@ def dense_products(dictionary: DictionaryShape, job: Job) -> float:
     decoder's gradient where it is frozen.
     """
     if dictionary.active is None:
-        return DENSE_PRODUCTS - dictionary.frozen_decoder
+        return float(DENSE_PRODUCTS - dictionary.frozen_decoder)
     return 1 + job.dead_share * dictionary.revives
 
 
@@ -129,9 +130,10 @@ def token_traffic(dictionary: DictionaryShape, job: Job) -> float:
     """Bytes that a step moves for each token, besides its dense products' own."""
     vectors = (_VECTOR_PASSES + _PREFIX_PASSES * dictionary.prefixes) * job.d
     if dictionary.active is None:
-        return FLOAT_BYTES * (_DENSE_PASSES * dictionary.width + vectors)
+        return float(FLOAT_BYTES * (_DENSE_PASSES * dictionary.width + vectors))
     rows = _ROW_PASSES * job.d * (dictionary.active + _revived(dictionary, job))
     chosen_from = dictionary.width * (1 + job.dead_share * dictionary.revives)
+    chosen_from /= 1 + _in_half(job)
     return FLOAT_BYTES * (_SELECTION_PASSES * chosen_from + rows + vectors)
 
 
@@ -139,17 +141,18 @@ def update_traffic(dictionary: DictionaryShape, job: Job) -> float:
     """Bytes that a step moves for the weights, however many tokens it has."""
     matrix = job.d * dictionary.width
     passes = _CENTRE_PASSES + _UNIT_PASSES * dictionary.unit_decoder
+    passes += _ROUNDING_PASSES * _in_half(job)
     if dictionary.revives and job.dead_share > 0:
         passes += _REVIVAL_PASSES
     trained = dictionary.trained_parameters(job.d)
-    return FLOAT_BYTES * (_UPDATE_PASSES * trained + passes * matrix)
+    return float(FLOAT_BYTES * (_UPDATE_PASSES * trained + passes * matrix))
 
 
 def model_traffic(job: Job) -> float:
     """Bytes that the model's forward pass moves for each token, besides its products' own."""
     patterns = _PATTERN_PASSES * job.model.heads * job.context_tokens
     block = _BLOCK_PASSES * job.d + patterns
-    return DTYPE_BYTES[job.dtype] * block * job.blocks_run
+    return float(DTYPE_BYTES[job.dtype] * block * job.blocks_run)
 
 
 def memory(
@@ -190,6 +193,11 @@ def stored_bytes(job: Job) -> int:
     return job.d * DTYPE_BYTES[job.dtype] * job.distinct_tokens
 
 
+def _in_half(job: Job) -> bool:
+    """Whether the encoder's product is taken in bfloat16, of a copy of the encoder."""
+    return job.precision == "bfloat16"
+
+
 def _revived(dictionary: DictionaryShape, job: Job) -> float:
     """Latents a token by which AuxK reconstructs what is left."""
     dead = job.dead_share * dictionary.width * dictionary.revives
@@ -198,6 +206,7 @@ def _revived(dictionary: DictionaryShape, job: Job) -> float:
 
 def _batch_bytes(part: DictionaryShape, job: Job, rows: int) -> int:
     vectors = FLOAT_BYTES * rows * job.d * (_VECTOR_PASSES + part.prefixes)
+    vectors += FLOAT_BYTES // 2 * job.d * part.width * _in_half(job)  # the encoder's copy
     if part.active is None:
         return vectors + 4 * FLOAT_BYTES * rows * part.width  # values, their gradients, the loss's
     # Values, latents, their order and the tokens', each with what sorting needs besides.

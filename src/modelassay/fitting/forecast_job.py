@@ -80,13 +80,14 @@ class DictionaryShape:
         """
         settings = asdict(recipe)
         settings = settings.get("inner") or settings  # nested dictionaries of another recipe
+        active = settings.get("k", settings.get("target_l0"))
         training = training_of(recipe)
         # Built for activations of one column: as wide as asked for, at 16 bytes a latent or so.
         probe = recipe.build(1, 1, torch.zeros(1), derived(0, "probe"), None)
         return DictionaryShape(
             name=probe.name,
             width=recipe.width,
-            active=settings.get("k", settings.get("target_l0")),
+            active=None if active is None else float(active),
             sparsifier_parameters=sum(p.numel() for p in probe.activation.parameters()),
             frozen_decoder=recipe.frozen_decoder,
             unit_decoder=training.unit_decoder and not recipe.frozen_decoder,

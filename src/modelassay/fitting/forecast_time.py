@@ -73,7 +73,7 @@ def communication(job: Job, layout: Layout) -> Communication:
     outputs = sum(1 + dictionary.prefixes for dictionary in job.dictionaries)
     trained = sum(part.shard(shards).trained_parameters(job.d) for part in job.dictionaries)
     return Communication(
-        candidates=sum(_candidates(dictionary, layout, rows) for dictionary in job.dictionaries),
+        candidates=sum((_candidates(part, layout, rows) for part in job.dictionaries), 0.0),
         reconstruction=FLOAT_BYTES * 2 * (shards - 1) / shards * rows * job.d * outputs,
         gradients=FLOAT_BYTES * 2 * (replicas - 1) / replicas * trained,
     )
@@ -146,7 +146,7 @@ def run_terms(job: Job, hardware: Hardware, layout: Layout, *, streamed: bool) -
     for dictionary in job.dictionaries:
         part = dictionary.shard(layout.shards)
         steps += step_terms(part, job, hardware, rows=layout.rows(job))
-    terms += [_times(term, job.steps) for term in _added_up(steps)]
+    terms += [_times(term, float(job.steps)) for term in _added_up(steps)]
     if hardware.link_bandwidth is not None:
         sent = communication(job, layout).total / hardware.link_bandwidth
         terms.append(Term(name="between devices", kind="communication", seconds=job.steps * sent))
@@ -155,7 +155,7 @@ def run_terms(job: Job, hardware: Hardware, layout: Layout, *, streamed: bool) -
 
 def hours(terms: Sequence[Term]) -> float:
     """The sum of terms."""
-    return sum(term.seconds for term in terms) / 3600
+    return sum((term.seconds for term in terms), 0.0) / 3600
 
 
 def model_precision(job: Job, hardware: Hardware) -> Precision:
