@@ -26,6 +26,9 @@ class Sparsifier(nn.Module, ABC):
     compares_latents: ClassVar[bool] = False
     """Whether a latent's value depends on other latents', so that rescaling one alone would
     change which are active."""
+    varies_k: ClassVar[bool] = False
+    """Whether `encode` keeps `EncoderBatch.k` latents a token where it is given; `settings` then
+    has the final "k"."""
     signed: ClassVar[bool] = False
     """Whether values may be negative."""
 

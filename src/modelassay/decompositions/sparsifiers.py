@@ -43,6 +43,7 @@ class TopKActivation(_KeepsK):
 
     kind = "topk"
     label = "TopK"
+    varies_k = True
 
     def select(
         self, pre: Float[Tensor, "token width"]
@@ -74,6 +75,7 @@ class BatchTopKActivation(BatchSparsifier):
     kind = "batchtopk"
     label = "BatchTopK"
     compares_latents = True
+    varies_k = True
     threshold: Float[Tensor, ""]
     """In units of pre-activations; NaN until it is calibrated."""
 
@@ -137,6 +139,7 @@ class AbsTopKActivation(_KeepsK):
     kind = "abstopk"
     label = "AbsTopK"
     signed = True
+    varies_k = True
 
     def select(
         self, pre: Float[Tensor, "token width"]

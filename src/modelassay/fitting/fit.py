@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from modelassay.activations.source import ActivationSource
 from modelassay.activations.statistics import Moments
@@ -16,22 +14,29 @@ from modelassay.core.provenance import Provenance, hash_tensors
 from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.sparsifier import BatchSparsifier
-from modelassay.fitting.calibration import calibrate_threshold
 from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint
+from modelassay.fitting.dead_latent_policies import with_dead_latent_policy
 from modelassay.fitting.dead_latents import window_tokens
 from modelassay.fitting.distributed.processes import ONE_PROCESS, Processes, processes_of
+from modelassay.fitting.finishing import (
+    finish,
+    heldout_tokens,
+    heldout_tokens_if_any,
+    sparsity_gap,
+    warn_of_gap,
+)
 from modelassay.fitting.learner import DataScale, Learner
 from modelassay.fitting.logs import LogSink, open_logs
 from modelassay.fitting.normalisation import input_scale
+from modelassay.fitting.options import USUAL, TrainingOptions
 from modelassay.fitting.plan import Plan
 from modelassay.fitting.trainer import CheckpointPlan, Trainer
 from modelassay.fitting.training import training_of
+from modelassay.fitting.whitening import Whitening
 from modelassay.subjects.site import Site
 
 DEFAULT_EPOCHS = 4
 """Passes over the fit side of the split where `tokens` is None (ours)."""
-CALIBRATION_TOKENS = 100_000
-"""Held-out tokens, at most, that a threshold is calibrated on (ours)."""
 CHUNK_TOKENS = 1024
 """Tokens whose pre-activations are held at once on CPU: they stay in its cache (ours)."""
 
@@ -57,6 +62,7 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
     log: str | Path | Sequence[LogSink] | None = None,
     device: str | torch.device = "cpu",
     latent_shards: int | None = None,
+    options: TrainingOptions = USUAL,
     progress: Progress | None = None,
 ) -> Dictionary | list[Dictionary]:
     """Train dictionaries on the fit side of a harvest, all on one pass over the activations.
@@ -81,11 +87,12 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
             arguments: each dictionary is divided into so many parts, and each batch between as
             many processes as hold the same part. Losses and weights are those of one process but
             for rounding; a checkpoint may go on with other numbers.
+        options: how to train: optimiser, schedules, precision, normalisation, dead latents.
         progress: where to report; a bar on a terminal by default.
 
     Returns:
-        Dictionaries of unscaled activations with unit decoder rows, ready for inference; whole on
-        every process.
+        Dictionaries of unscaled activations with unit decoder rows (but see
+        `TrainingOptions.normalisation`), ready for inference; whole on every process.
 
     Raises:
         TooFewTokensError: if there are too few tokens for one batch, or none held out.
@@ -103,6 +110,7 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         seed=seed,
+        options=options,
     )
     with processes_of(latent_shards, torch.device(device)) as (processes, where):
         dictionaries = _train(
@@ -135,7 +143,8 @@ def _train(
         plan.site, batch_tokens=batch_tokens, generator=derived(plan.seeds[0], "order")
     )
     moments = source.moments(plan.site)
-    scale = input_scale(moments)
+    whitening = Whitening.of(moments) if plan.options.normalisation == "whitening" else None
+    scale = 1.0 if whitening else input_scale(moments)
     configuration = {
         "subject": source.subject_fingerprint,
         "activations": hash_tensors({"mean": moments.mean, "covariance": moments.covariance}),
@@ -143,12 +152,14 @@ def _train(
         "device": where.type,
     }
     found = _checkpoint_to_go_on_from(folder, configuration, processes, resume=resume)
-    learners = learners_of(plan, moments, scale, where, processes)
+    seen = whitening.moments(moments) if whitening else moments
+    learners = learners_of(plan, seen, scale, where, processes)
     # Looked up before training, not after it: a threshold needs held-out tokens at its end.
     needs_heldout = any(
         isinstance(learner.dictionary.activation, BatchSparsifier) for learner in learners
     )
-    heldout = _heldout_tokens(harvest, plan.site) if needs_heldout else None
+    find = heldout_tokens if needs_heldout else heldout_tokens_if_any
+    heldout = find(harvest, plan.site)
     # One log of all processes' figures, which all of them have.
     to = log if processes.is_first else None
     logs = _sinks(to, keep_until=(found.step if found else 0) if resume else None)
@@ -164,6 +175,7 @@ def _train(
         else None,
         logs=logs,
         processes=processes,
+        transform=whitening.transform(where) if whitening else None,
     )
     if found:
         trainer.load(found)
@@ -175,7 +187,10 @@ def _train(
 
     dictionaries = [processes.dictionary(learner) for learner in learners]
     for learner, dictionary, one_seed in zip(learners, dictionaries, plan.seeds, strict=True):
-        _finish(dictionary, scale, heldout, unit_decoder=learner.training.unit_decoder)
+        finish(dictionary, whitening or scale, heldout, unit_decoder=learner.training.unit_decoder)
+        gap = None if heldout is None else sparsity_gap(dictionary, heldout, batch_tokens)
+        if gap:
+            warn_of_gap(learner.name, gap)
         dictionary.subject_fingerprint = source.subject_fingerprint
         dictionary.provenance = Provenance.collect(
             seed=one_seed,
@@ -187,6 +202,8 @@ def _train(
             tokens=plan.schedule.steps * batch_tokens,
             batch_tokens=batch_tokens,
             learning_rate=learner.learning_rate,
+            **plan.options.facts() | {"precision": learner.precision},
+            **(gap.facts() if gap else {}),
         )
     return dictionaries
 
@@ -221,13 +238,14 @@ def learners_of(
         processes.learner(
             name=name,
             dictionary=dictionary,
-            training=training_of(recipe),
+            training=with_dead_latent_policy(training_of(recipe), plan.options),
             schedule=plan.schedule,
             learning_rate=rate,
             dead_window=window_tokens(plan.tokens),
             data=data,
             workspace=workspace,
             seed=seed,
+            options=plan.options,
         )
         for name, dictionary, recipe, rate, seed in zip(
             _unique([dictionary.name for dictionary in dictionaries]),
@@ -248,17 +266,6 @@ def _unique(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _heldout_tokens(harvest: ActivationSource, site: Site) -> Float[Tensor, "token d_in"]:
-    """A random sample of the held-out side."""
-    source = harvest.select("heldout")
-    batch_tokens = min(1024, source.n_tokens)
-    stream = source.stream(
-        site, batch_tokens=batch_tokens, generator=derived(0, "calibration"), epochs=1
-    )
-    wanted = min(CALIBRATION_TOKENS, source.n_tokens)
-    return torch.cat([next(stream) for _ in range(wanted // batch_tokens)]).float()
-
-
 def _checkpoint_to_go_on_from(
     folder: Path | None, configuration: dict[str, Any], processes: Processes, *, resume: bool
 ) -> Checkpoint | None:
@@ -276,23 +283,3 @@ def _sinks(log: str | Path | Sequence[LogSink] | None, keep_until: int | None) -
     if isinstance(log, str | Path):
         return list(open_logs(log, keep_until))
     return list(log or ())
-
-
-def _finish(
-    dictionary: Dictionary,
-    scale: float,
-    heldout: Float[Tensor, "token d_in"] | None,
-    *,
-    unit_decoder: bool,
-) -> None:
-    """Make a trained dictionary one of the model's own units, ready for inference."""
-    dictionary.fold_input_scale(scale)
-    if not unit_decoder:
-        dictionary.fold_decoder_norms()
-    activation = dictionary.activation
-    if isinstance(activation, BatchSparsifier) and heldout is not None:
-        device = dictionary.W_enc.device
-        threshold = calibrate_threshold(
-            lambda x: dictionary.pre_activations(x.to(device)), heldout, activation.k
-        )
-        activation.calibrate(threshold)

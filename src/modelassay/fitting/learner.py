@@ -15,12 +15,14 @@ from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.dead_latents import DeadLatents
 from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.objective import Forward, StatefulObjective
+from modelassay.fitting.optimizers import load_moments, make_optimizer, moments_of
+from modelassay.fitting.options import USUAL, TrainingOptions
+from modelassay.fitting.precision import encode_in_bfloat16, resolve_precision
 from modelassay.fitting.random_prefixes import draw_prefixes
 from modelassay.fitting.resampling import check_restartable, restart
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import Training
 
-_EPS = 6.25e-10  # Gao et al. 2024, appendix A.3: gradients of rare latents are tiny
 _LARGEST_GRADIENT_NORM = 1.0  # SAELens' and dictionary_learning's common choice
 _SPARSIFIER = "activation."  # names of the sparsifier's own parameters begin so
 
@@ -49,6 +51,7 @@ class Learner:
         data: mean and variance of the activations that it will see.
         workspace: memory for pre-activations, shared by learners that take turns.
         seed: of what is drawn in training.
+        options: optimiser and precision; the rest of them is in the schedule and the training.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Learner:
         data: DataScale,
         workspace: Float[Tensor, " number"],
         seed: int = 0,
+        options: TrainingOptions = USUAL,
     ) -> None:
         self.name = name
         self.dictionary = dictionary
@@ -82,10 +86,15 @@ class Learner:
         self._unit_decoder = training.unit_decoder and "W_dec" in self.parameters
         # Training happens at a mean norm of sqrt(d).
         self._bandwidth = training.bandwidth * math.sqrt(dictionary.d_in)
-        self.optimizer = torch.optim.Adam(
-            self._groups(), lr=learning_rate, betas=training.betas, eps=_EPS, fused=True
+        self.optimizer = make_optimizer(
+            options.optimizer,
+            self._groups(),
+            learning_rate=learning_rate,
+            betas=training.betas,
         )
         device = dictionary.W_dec.device
+        self.precision = resolve_precision(options.precision, device)
+        schedule.check_k(dictionary.activation, dictionary.width)
         self.latents = DeadLatents(dictionary.width, dead_window, device)
         self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
 
@@ -171,11 +180,13 @@ class Learner:
 
     def encode(self, activations: Float[Tensor, "token d_in"], step: int) -> BatchCodes:
         """Codes of a batch in training."""
-        return self.dictionary.activation.encode(self.encoder_batch(activations, step))
+        batch = self.encoder_batch(activations, step)
+        if self.precision == "bfloat16":
+            return encode_in_bfloat16(self.dictionary.activation, batch)
+        return self.dictionary.activation.encode(batch)
 
     def encoder_batch(self, activations: Float[Tensor, "token d_in"], step: int) -> EncoderBatch:
         """What the sparsifier of this learner sees of a batch."""
-        del step  # for schedules of what is selected
         dictionary = self.dictionary
         return EncoderBatch(
             x=activations,
@@ -184,6 +195,7 @@ class Learner:
             centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
             buffer=self._buffer,
             bandwidth=self._bandwidth,
+            k=self.schedule.k_of(dictionary.activation, step),
         )
 
     def prefixes(self, step: int) -> tuple[int, ...]:
@@ -250,6 +262,8 @@ class Learner:
             gain=policy.gain,
             generator=derived(self._seed, "resampling", steps_done),
         )
+        # What was made of the weights was made of those before.
+        self._made = self._make()
         self.latents.silence[restarted] = 0
         self.dead = self.latents.census()
         self._resampled_after = steps_done
@@ -278,8 +292,7 @@ class Learner:
             tensors["resampled_after"] = torch.tensor(self._resampled_after)
         for name, parameter in self.parameters.items():
             tensors[name] = parameter.detach()
-            for moment, value in self.optimizer.state[parameter].items():
-                tensors[f"{name}.{moment}"] = value
+            tensors |= moments_of(self.optimizer, name, parameter)
         for prefix, objective in self._stateful():
             tensors |= {f"{prefix}{name}": value for name, value in objective.state().items()}
         return tensors
@@ -292,15 +305,7 @@ class Learner:
             self._resampled_after = int(tensors["resampled_after"])
         for name, parameter in self.parameters.items():
             parameter.data.copy_(tensors[name])
-            moments = {
-                # The fused optimiser walks over memory: moments must lie as their parameter does.
-                moment: torch.empty_like(parameter).copy_(tensors[f"{name}.{moment}"])
-                for moment in ("exp_avg", "exp_avg_sq")
-            }
-            self.optimizer.state[parameter] = {
-                "step": tensors[f"{name}.step"].to(parameter.device),
-                **moments,
-            }
+        load_moments(self.optimizer, self.parameters, tensors)
         for prefix, objective in self._stateful():
             own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             objective.load_state(own)

@@ -44,7 +44,6 @@ class TrainingOptions:
     normalisation: Normalisation = "scale"
     """Train on activations of mean norm sqrt(d), or on whitened ones; either is folded into the
     weights at the end."""
-
     dead_latents: DeadLatentPolicy = "default"
     """What is done about latents that no longer fire: what the recipe does by itself (AuxK for
     the TopK family, nothing for others), AuxK, the pre-activation loss, resampling, or nothing."""
@@ -67,7 +66,13 @@ class TrainingOptions:
                     f"{name} must be one of {', '.join(allowed)}; got {value!r}. "
                     f"Use {allowed[0]!r}."
                 )
-        for name in ("warmup_share", "decay_share", "k_share", "sparsity_share", "resampling_share"):
+        for name in (
+            "warmup_share",
+            "decay_share",
+            "k_share",
+            "sparsity_share",
+            "resampling_share",
+        ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueRangeError(
@@ -108,3 +113,6 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "normalisation": get_args(Normalisation),
     "dead_latents": get_args(DeadLatentPolicy),
 }
+
+USUAL = TrainingOptions()
+"""What a run does that is asked for nothing else."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelassay.core.errors import TooFewTokensError, ValueRangeError
 from modelassay.decompositions.dictionary import Recipe
+from modelassay.fitting.options import USUAL, OptimizerName, TrainingOptions
 from modelassay.fitting.schedules import Schedule
 from modelassay.subjects.site import Site
 
@@ -16,8 +17,8 @@ LARGEST_BOOST = 10.0
 """The most by which a short run's rate exceeds it (ours)."""
 
 
-def default_learning_rate(width: int, steps: int) -> float:
-    """The learning rate of Adam for a dictionary of some width and a run of some length.
+def default_learning_rate(width: int, steps: int, optimizer: OptimizerName = "adam") -> float:
+    """The learning rate of an optimiser for a dictionary of some width and a run of some length.
 
     `2e-4 / sqrt(width / 2**14) * clamp(sqrt(100,000 / steps), 1, 10)`. The first two factors are
     the literature's, for runs of some 10^5 steps. Short runs end long before such a rate has
@@ -30,7 +31,11 @@ def default_learning_rate(width: int, steps: int) -> float:
         Gao et al. 2024, appendix A.3, as dictionary_learning and sparsify state it.
     """
     boost = math.sqrt(LONG_RUN_STEPS / steps)
-    return 2e-4 / math.sqrt(width / 2**14) * min(max(boost, 1.0), LARGEST_BOOST)
+    adam = 2e-4 / math.sqrt(width / 2**14) * min(max(boost, 1.0), LARGEST_BOOST)
+    return _RATE_AS_ADAMS[optimizer] * adam
+
+
+_RATE_AS_ADAMS: dict[OptimizerName, float] = {"adam": 1.0, "signum": 1.0, "muon": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +52,8 @@ class Plan:
     """Seen in training, repeats counted."""
     batch_tokens: int
     """Tokens of a step."""
+    options: TrainingOptions = USUAL
+    """How they are trained."""
 
     def __post_init__(self) -> None:
         if not self.recipes:
@@ -76,6 +83,7 @@ class Plan:
         batch_tokens: int,
         learning_rate: float | None,
         seed: int | Sequence[int],
+        options: TrainingOptions = USUAL,
     ) -> "Plan":
         """Fill in what is the same for all recipes, and the defaults."""
         steps = max(1, tokens // max(1, batch_tokens))
@@ -83,7 +91,7 @@ class Plan:
             recipes=tuple(recipes),
             seeds=(seed,) * len(recipes) if isinstance(seed, int) else tuple(seed),
             learning_rates=tuple(
-                default_learning_rate(recipe.width, steps)
+                default_learning_rate(recipe.width, steps, options.optimizer)
                 if learning_rate is None
                 else learning_rate
                 for recipe in recipes
@@ -91,12 +99,13 @@ class Plan:
             site=site,
             tokens=tokens,
             batch_tokens=batch_tokens,
+            options=options,
         )
 
     @property
     def schedule(self) -> Schedule:
         """The schedule of the run; tokens that fill no batch are not seen."""
-        return Schedule(steps=self.tokens // self.batch_tokens)
+        return Schedule.of(self.tokens // self.batch_tokens, self.options)
 
     def as_json(self) -> dict[str, Any]:
         """Plain dictionary for checkpoints and provenance."""
@@ -107,4 +116,5 @@ class Plan:
             "learning_rates": list(self.learning_rates),
             "tokens": self.tokens,
             "batch_tokens": self.batch_tokens,
+            "options": self.options.as_json(),
         }

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -71,6 +71,7 @@ class Trainer:
         checkpoints: None to save nothing.
         logs: sinks of the measurements.
         processes: those that train together; each has a trainer.
+        transform: applied to the scaled activations, if any.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Trainer:
         checkpoints: CheckpointPlan | None = None,
         logs: Sequence[LogSink] = (),
         processes: Processes = ONE_PROCESS,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.learners = tuple(learners)
         self.stream = stream
@@ -95,6 +97,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.logs = tuple(logs)
         self.processes = processes
+        self.transform = transform
         self.steps_done = 0
         # The first step whose batch was not finite, kept on the device; the last step if none was.
         self._first_bad_step = torch.full((), schedule.steps, device=device)
@@ -126,6 +129,8 @@ class Trainer:
     def _step(self, task: Task) -> None:
         step = self.steps_done
         x = self.scale * next(self.stream).to(self.device, torch.float32, non_blocking=True)
+        if self.transform is not None:
+            x = self.transform(x)
         bad_step = torch.where(x.sum().isfinite(), self.schedule.steps, step)
         self._first_bad_step = torch.minimum(self._first_bad_step, bad_step)
         results = [learner.step(x, step) for learner in self.learners]
