@@ -46,7 +46,9 @@ if TYPE_CHECKING:
         LocalInteractionBasis as LocalInteractionBasis,
     )
     from modelassay.decompositions.recipes import AbsTopK as AbsTopK
+    from modelassay.decompositions.recipes import AnnealedL1 as AnnealedL1
     from modelassay.decompositions.recipes import BatchTopK as BatchTopK
+    from modelassay.decompositions.recipes import Gated as Gated
     from modelassay.decompositions.recipes import GroupMax as GroupMax
     from modelassay.decompositions.recipes import JumpReLU as JumpReLU
     from modelassay.decompositions.recipes import Matryoshka as Matryoshka
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from modelassay.decompositions.recipes import TopK as TopK
     from modelassay.decompositions.storage import load_decomposition as load_decomposition
     from modelassay.evidence.evidence import Evidence as Evidence
+    from modelassay.fitting.architectures import register_architecture as register_architecture
+    from modelassay.fitting.conformance import check_architecture as check_architecture
     from modelassay.fitting.fit import fit as fit
     from modelassay.fitting.local_interaction import (
         local_interaction_basis as local_interaction_basis,
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
 
 PUBLIC = {
     "AbsTopK": "modelassay.decompositions.recipes:AbsTopK",
+    "AnnealedL1": "modelassay.decompositions.recipes:AnnealedL1",
     "Audit": "modelassay.audit.result:Audit",
     "AuditSettings": "modelassay.audit.settings:AuditSettings",
     "BatchTopK": "modelassay.decompositions.recipes:BatchTopK",
@@ -82,6 +87,7 @@ PUBLIC = {
     "Decomposition": "modelassay.decompositions.decomposition:Decomposition",
     "Dictionary": "modelassay.decompositions.dictionary:Dictionary",
     "Evidence": "modelassay.evidence.evidence:Evidence",
+    "Gated": "modelassay.decompositions.recipes:Gated",
     "GroupMax": "modelassay.decompositions.recipes:GroupMax",
     "Harvest": "modelassay.activations.harvest:Harvest",
     "JumpReLU": "modelassay.decompositions.recipes:JumpReLU",
@@ -100,6 +106,7 @@ PUBLIC = {
     "TopK": "modelassay.decompositions.recipes:TopK",
     "audit": "modelassay.audit.assay:audit",
     "bundled_corpus": "modelassay.activations.stdlib:stdlib_corpus",
+    "check_architecture": "modelassay.fitting.conformance:check_architecture",
     "corpus_from_texts": "modelassay.activations.corpus:corpus_from_texts",
     "fit": "modelassay.fitting.fit:fit",
     "harvest": "modelassay.activations.harvest:harvest",
@@ -115,6 +122,7 @@ PUBLIC = {
     "read_dictionary": "modelassay.decompositions.formats.registry:read_dictionary",
     "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",
     "read_texts": "modelassay.activations.corpus:read_texts",
+    "register_architecture": "modelassay.fitting.architectures:register_architecture",
     "report": "modelassay.report.report:report",
     "run_league": "modelassay.testbeds.league_run:run_league",
     "write_dictionary": "modelassay.decompositions.formats.registry:write_dictionary",

@@ -74,7 +74,8 @@ def test_the_seed_decides_the_directions(recipe):
 
 
 def test_every_recipe_and_every_dictionary_cites_known_papers():
-    assert {type(recipe) for recipe in ALL} == set(RECIPES.values())
+    ours = {kind for kind in RECIPES.values() if kind.__module__.startswith("modelassay.")}
+    assert {type(recipe) for recipe in ALL} == ours
     for recipe in ALL:
         assert set(recipe.references) <= set(REFERENCES)
         assert build(recipe).references == recipe.references

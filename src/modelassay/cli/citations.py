@@ -12,7 +12,9 @@ from modelassay.decompositions.linear import PCA, Neurons, RandomDictionary
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import (
     AbsTopK,
+    AnnealedL1,
     BatchTopK,
+    Gated,
     GroupMax,
     JumpReLU,
     Matryoshka,
@@ -26,6 +28,8 @@ METHODS = {
     "relu": ReLUL1.references,
     "jumprelu": JumpReLU.references,
     "matryoshka": Matryoshka.references,
+    "gated": Gated.references,
+    "annealed": AnnealedL1.references,
     "abstopk": AbsTopK.references,
     "groupmax": GroupMax.references,
     "lib": LocalInteractionBasis.references,

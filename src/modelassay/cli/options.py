@@ -20,7 +20,17 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from what an earli
 SubjectName = Annotated[
     str, typer.Argument(help="`bundled`, a Hugging Face id, or the folder of a model.")
 ]
-Kind = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "abstopk", "groupmax", "relu"]
+Kind = Literal[
+    "topk",
+    "batchtopk",
+    "matryoshka",
+    "jumprelu",
+    "gated",
+    "abstopk",
+    "groupmax",
+    "relu",
+    "annealed",
+]
 FitKind = Annotated[Kind, typer.Option("--fit", help="Kind of dictionary to fit.")]
 Latents = Annotated[int, typer.Option("--width", help="Latents of the dictionary.", min=1)]
 PerToken = Annotated[int, typer.Option("--k", help="Active latents a token.", min=1)]

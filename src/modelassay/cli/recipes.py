@@ -3,7 +3,9 @@
 from modelassay.cli.options import Kind
 from modelassay.decompositions.recipes import (
     AbsTopK,
+    AnnealedL1,
     BatchTopK,
+    Gated,
     GroupMax,
     JumpReLU,
     Matryoshka,
@@ -16,7 +18,7 @@ from modelassay.decompositions.recipes import (
 def recipe_of(kind: Kind, *, width: int, k: int) -> Recipe:
     """The recipe that `--fit KIND --width WIDTH --k K` means.
 
-    A JumpReLU dictionary aims at an L0 of k, and a ReLU dictionary has no k.
+    A JumpReLU dictionary aims at an L0 of k; those with a penalty on values have no k.
     """
     match kind:
         case "topk":
@@ -33,3 +35,7 @@ def recipe_of(kind: Kind, *, width: int, k: int) -> Recipe:
             return GroupMax(width=width, k=k)
         case "relu":
             return ReLUL1(width=width)
+        case "annealed":
+            return AnnealedL1(width=width)
+        case "gated":
+            return Gated(width=width)
