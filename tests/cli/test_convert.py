@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from modelassay.cli.convert import Written
 from modelassay.cli.main import app
-from modelassay.cli.schemas import ConvertResult
+from modelassay.cli.schemas import ConvertAllResult, ConvertListResult, ConvertResult
 from modelassay.decompositions.formats.registry import READERS, WRITERS, read_dictionary
 from modelassay.decompositions.recipes import BatchTopK, TopK
 from modelassay.subjects.site import Site
@@ -94,3 +94,55 @@ def test_the_help_names_every_format():
     assert all(name in text for name in READERS)
     assert Written.__args__ == ("saelens", "dictionary_learning", "sparsify", "modelassay")
     assert set(Written.__args__) == set(WRITERS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A mirror's repository with two hookpoints."""
+    for layer in (0, 1):
+        ours = build(TopK(width=32, k=4), tmp_path / f"ours{layer}")
+        place = tmp_path / "mirror" / "org" / "saes" / f"layers.{layer}"
+        assert run("convert", ours, place, "--to", "sparsify").exit_code == 0
+    return tmp_path / "mirror"
+
+
+def test_what_is_in_a_repository_is_listed(folder: Path):
+    arguments = ("convert", "--list", "sparsify:org/saes", "--mirror", folder)
+    names = ["sparsify:org/saes/layers.0", "sparsify:org/saes/layers.1"]
+    assert run(*arguments).stdout.split() == names
+    content = json.loads(run(*arguments, "--json").stdout)
+    TypeAdapter(ConvertListResult).validate_python(content, strict=True, extra="forbid")
+    assert content["names"] == names
+
+
+def test_all_of_a_repository_are_converted_into_folders(folder: Path, tmp_path: Path):
+    arguments = ("convert", "--all", "sparsify:org/saes", tmp_path / "out", "--mirror", folder)
+    result = run(*arguments, "--to", "saelens", "--json")
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    TypeAdapter(ConvertAllResult).validate_python(content, strict=True, extra="forbid")
+    for layer, converted in enumerate(content["converted"]):
+        assert converted["folder"] == str(tmp_path / "out" / f"layers.{layer}")
+        assert converted["reads"] == f"resid_post.{layer}"
+        assert read_dictionary(f"saelens:{converted['folder']}").reads == Site("resid_post", layer)
+
+
+def test_one_that_is_named_by_its_repository_is_converted(folder: Path, tmp_path: Path):
+    name = "sparsify:org/saes/layers.1"
+    assert run("convert", name, tmp_path / "sae", "--mirror", folder).exit_code == 0
+    facts = read_dictionary(str(tmp_path / "sae")).provenance.facts
+    assert facts["repository"] == "org/saes"
+
+
+def test_one_lost_among_many_is_named_and_nothing_written(folder: Path, tmp_path: Path):
+    (folder / "org" / "saes" / "layers.0" / "sae.safetensors").unlink()
+    result = run("convert", "--all", "sparsify:org/saes", tmp_path / "out", "--mirror", folder)
+    assert result.exit_code == 1
+    assert "got none at 'layers.0/sae.safetensors'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_listing_and_converting_all_exclude_each_other(ours: Path):
+    result = run("convert", "--list", "--all", ours)
+    assert result.exit_code == 2
+    assert "must be given without --all" in result.stderr

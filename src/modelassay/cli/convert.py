@@ -15,9 +15,9 @@ def convert(
         str,
         typer.Argument(
             metavar="FROM",
-            help="FORMAT:PATH, the formats being saelens, dictionary_learning, sparsify, "
-            "gemma_scope, llama_scope, openai, qwen_scope, goodfire, circuit_tracer; or a folder "
-            "of our own.",
+            help="FORMAT:PATH or FORMAT:ORG/REPO/PATH, the formats being saelens, "
+            "dictionary_learning, sparsify, gemma_scope, llama_scope, openai, qwen_scope, "
+            "goodfire, circuit_tracer; saelens:RELEASE/ID; or a folder of our own.",
         ),
     ],
     target: Annotated[
@@ -32,6 +32,20 @@ def convert(
         Path | None,
         typer.Option(help="The same as TO, as other commands have it.", show_default=False),
     ] = None,
+    mirror: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with ORG/REPO/files, used instead of the Hugging Face hub.",
+            envvar="MODELASSAY_MIRROR",
+            show_default=False,
+        ),
+    ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Only print the dictionaries that are in FROM.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Convert all dictionaries in FROM, into folders of TO.")
+    ] = False,
     as_json: AsJson = False,
     force: Force = False,
     seed: Seed = 0,
@@ -43,17 +57,31 @@ def convert(
     difference is printed. What a format cannot express is refused, never dropped.
     """
     del device
+    if listing and every:
+        raise typer.BadParameter("must be given without --all.", param_hint="--list")
+    if listing:
+        _list(source, mirror, as_json=as_json)
+        return
     if (target is None) == (out is None):
         raise typer.BadParameter("must be given once, as TO or with --out.", param_hint="TO")
-    from modelassay.cli.converting import convert_dictionary
+    from modelassay.cli.converting import convert_all, convert_dictionary, described
 
     folder = target or out
     assert folder is not None
-    result = convert_dictionary(source, folder, to=to, model=model, force=force, seed=seed)
-    place = f" of {result['reads']}" if result["reads"] else ""
-    text = (
-        f"{result['name']}{place} is at {folder}, as {to}.\n"
-        f"Read back, its reconstructions differ by at most {result['difference']:.2g} of their "
-        "largest entry."
+    if every:
+        many = convert_all(
+            source, folder, to=to, model=model, force=force, seed=seed, mirror=mirror
+        )
+        say("\n".join(map(described, many["converted"])), many, as_json=as_json)
+        return
+    one = convert_dictionary(
+        source, folder, to=to, model=model, force=force, seed=seed, mirror=mirror
     )
-    say(text, result, as_json=as_json)
+    say(described(one), one, as_json=as_json)
+
+
+def _list(source: str, mirror: Path | None, *, as_json: bool) -> None:
+    from modelassay.cli.converting import list_names
+
+    found = list_names(source, mirror=mirror)
+    say("\n".join(found["names"]), found, as_json=as_json)

@@ -114,6 +114,8 @@ app.command(
     epilog=examples(
         "modelassay convert saelens:path/to/folder out/layers.8 --to sparsify",
         "modelassay convert gemma_scope:path/to/average_l0_82 out/sae --to saelens",
+        "modelassay convert --list sparsify:ORG/REPO",
+        "modelassay convert --all sparsify:ORG/REPO out/all --mirror path/to/mirror",
     )
 )(convert)
 app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)

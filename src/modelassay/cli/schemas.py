@@ -183,6 +183,8 @@ class ConvertResult(TypedDict):
     """The dictionary's, for readers."""
     format: str
     """The one that was written."""
+    folder: str
+    """Where it was written."""
     width: int
     """Number of latents."""
     d_in: int
@@ -193,6 +195,21 @@ class ConvertResult(TypedDict):
     """Site that the reconstructions stand for."""
     difference: float
     """Largest difference of the reconstructions after reading back, over their largest entry."""
+
+
+class ConvertAllResult(TypedDict):
+    """What `modelassay convert --all --json` prints."""
+
+    schema_version: int
+    converted: list[ConvertResult]
+
+
+class ConvertListResult(TypedDict):
+    """What `modelassay convert --list --json` prints."""
+
+    schema_version: int
+    names: list[str]
+    """Of all dictionaries that are there, as `convert` takes them."""
 
 
 class DeviceState(TypedDict):

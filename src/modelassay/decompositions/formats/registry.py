@@ -1,26 +1,42 @@
 """Dictionaries of all formats, by one name: ``sparsify:path/to/layers.10``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from modelassay.core.errors import UnknownNameError, ValueRangeError
+from modelassay.decompositions.cross_layer import CrossLayerTranscoder
+from modelassay.decompositions.cross_layer_storage import load_cross_layer
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.formats.circuit_tracer import read_circuit_tracer
+from modelassay.decompositions.formats.circuit_tracer_cross_layer import (
+    read_circuit_tracer_cross_layer,
+)
 from modelassay.decompositions.formats.dictionary_learning import read_dictionary_learning
 from modelassay.decompositions.formats.dictionary_learning_writer import (
     write_dictionary_learning,
 )
 from modelassay.decompositions.formats.gemma_scope import read_gemma_scope
+from modelassay.decompositions.formats.gemma_scope_cross_layer import (
+    read_gemma_scope_cross_layer,
+)
 from modelassay.decompositions.formats.goodfire import read_goodfire
 from modelassay.decompositions.formats.llama_scope import read_llama_scope
+from modelassay.decompositions.formats.llamascopium_cross_layer import (
+    read_llamascopium_cross_layer,
+)
+from modelassay.decompositions.formats.locating import locate
 from modelassay.decompositions.formats.openai import read_openai
 from modelassay.decompositions.formats.qwen_scope import read_qwen_scope
 from modelassay.decompositions.formats.saelens import read_saelens, write_saelens
 from modelassay.decompositions.formats.sparsify import read_sparsify, write_sparsify
+from modelassay.decompositions.formats.temporal import read_temporal
 from modelassay.decompositions.storage import load_decomposition
+from modelassay.decompositions.transcoder import SkipTranscoder
+from modelassay.subjects.site import Site
 
-READERS: dict[str, Callable[[str], Decomposition]] = {
+READERS: dict[str, Callable[..., Decomposition]] = {
     "modelassay": load_decomposition,
     "saelens": read_saelens,
     "dictionary_learning": read_dictionary_learning,
@@ -34,27 +50,82 @@ READERS: dict[str, Callable[[str], Decomposition]] = {
 }
 """Prefix -> what reads the path after it."""
 
+CROSS_LAYER_READERS: dict[str, Callable[..., CrossLayerTranscoder]] = {
+    "modelassay": load_cross_layer,
+    "circuit_tracer": read_circuit_tracer_cross_layer,
+    "gemma_scope": read_gemma_scope_cross_layer,
+    "llama_scope": read_llamascopium_cross_layer,
+}
+"""Prefix -> what reads a cross-layer transcoder's folder."""
+
 WRITERS = ("modelassay", "saelens", "dictionary_learning", "sparsify")
 """Formats that `write_dictionary` knows."""
 
+_REFUSED: dict[str, Callable[[str], NoReturn]] = {"temporal": read_temporal}
+_HOLDING_SKIPS = ("modelassay", "sparsify")
 
-def read_dictionary(name: str) -> Decomposition:
-    """The dictionary that a prefixed path names; without a prefix, one of our own folders.
+
+def read_dictionary(name: str, *, mirror: str | Path | None = None) -> Decomposition:
+    """The dictionary that a prefixed name stands for; without a prefix, one of our own folders.
+
+    What follows the prefix is a path on this machine, or ``ORG/REPO/PATH`` in a mirror or on the
+    Hugging Face hub, or for ``saelens:`` a ``RELEASE/ID`` of SAELens' table.
 
     Args:
-        name: such as ``saelens:path/to/folder``.
+        name: such as ``saelens:path/to/folder`` or ``sparsify:ORG/REPO/layers.3``.
+        mirror: a folder with ``ORG/REPO/files`` to use instead of the hub; None asks the
+            environment for `MODELASSAY_MIRROR`.
 
     Raises:
         UnknownNameError: if the prefix is none of `READERS`; near misses are suggested.
+        CorruptFileError: if there are no such files anywhere.
         ModelassayError: whatever the format's reader refuses.
     """
     prefix, colon, path = name.partition(":")
     # A folder may have a colon in its own name, as C:\\ does.
     if not colon or Path(name).exists():
         return load_decomposition(name)
+    if prefix in _REFUSED:
+        _REFUSED[prefix](path)
     if prefix not in READERS:
         raise UnknownNameError("A dictionary's format", prefix, READERS)
-    return READERS[prefix](path)
+    found = locate(prefix, path, mirror=mirror)
+    if found.format in _REFUSED:
+        _REFUSED[found.format](found.name)
+    options: dict[str, Any] = {"centred": True} if found.centred else {}
+    dictionary = READERS[found.format](str(found.path), **options)
+    dictionary.provenance = found.provenance(name) or dictionary.provenance
+    return dictionary
+
+
+def read_cross_layer(
+    name: str,
+    *,
+    reads: Sequence[Site] | None = None,
+    writes: Sequence[Site] | None = None,
+    mirror: str | Path | None = None,
+) -> CrossLayerTranscoder:
+    """The cross-layer transcoder that a prefixed name stands for, as in `read_dictionary`.
+
+    Args:
+        name: such as ``circuit_tracer:ORG/REPO``; of a folder with the files of all layers.
+        reads: where the activations of every layer stand; None reads the files.
+        writes: likewise for what the reconstructions stand for.
+        mirror: as in `read_dictionary`.
+
+    Raises:
+        UnknownNameError: if the prefix is none of `CROSS_LAYER_READERS`.
+        CorruptFileError: if there are no such files anywhere, or a layer is missing.
+        ModelassayError: whatever the format's reader refuses.
+    """
+    prefix, _, path = name.partition(":")
+    if prefix not in CROSS_LAYER_READERS:
+        raise UnknownNameError("A cross-layer transcoder's format", prefix, CROSS_LAYER_READERS)
+    found = locate(prefix, path, mirror=mirror, layers=True)
+    given = {key: sites for key, sites in (("reads", reads), ("writes", writes)) if sites}
+    transcoder = CROSS_LAYER_READERS[prefix](str(found.path), **given)
+    transcoder.provenance = found.provenance(name) or transcoder.provenance
+    return transcoder
 
 
 def write_dictionary(
@@ -84,6 +155,11 @@ def write_dictionary(
     if to == "modelassay":
         dictionary.save(folder, force=force)
         return
+    if isinstance(dictionary, SkipTranscoder) and to not in _HOLDING_SKIPS:
+        raise ValueRangeError(
+            f"A skip connection has a form in {' and '.join(_HOLDING_SKIPS)}; got {to}. "
+            "Write it as one of these instead."
+        )
     if not isinstance(dictionary, Dictionary):
         raise ValueRangeError(
             f"Only dictionaries have a form in {to}; got {dictionary.name}. "
