@@ -200,13 +200,14 @@ class Learner:
 
     def prefixes(self, step: int) -> tuple[int, ...]:
         """Sizes of the nested dictionaries in a step; none where there is but one."""
-        if not self.training.random_prefixes:
+        return self.prefixes_of(self.dictionary.width, step)
+
+    def prefixes_of(self, width: int, step: int) -> tuple[int, ...]:
+        """Those of a dictionary of which this one may be a part."""
+        number = self.training.random_prefixes
+        if not number:
             return self.training.prefixes
-        return draw_prefixes(
-            self.dictionary.width,
-            self.training.random_prefixes,
-            derived(self._seed, "prefixes", step),
-        )
+        return draw_prefixes(width, number, derived(self._seed, "prefixes", step))
 
     def forward(self, activations: Float[Tensor, "token d_in"], step: int) -> Forward:
         """Codes and reconstruction of a batch, with what the objectives need besides."""

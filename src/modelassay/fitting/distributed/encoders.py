@@ -8,20 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelassay.decompositions.bags import join_bags, offsets_of, rows_of
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
-from modelassay.decompositions.kernels import (
-    join_bags,
-    pre_activation_chunks,
-    with_encoder_gradient,
-)
-from modelassay.decompositions.selection import (
-    above,
-    abs_topk,
-    guess_bound,
-    offsets_of,
-    rows_of,
-    topk,
-)
+from modelassay.decompositions.kernels import pre_activation_chunks, with_encoder_gradient
+from modelassay.decompositions.selection import above, abs_topk, guess_bound, topk
 from modelassay.fitting.distributed.collectives import least_, sum_
 from modelassay.fitting.distributed.mesh import ProcessMesh, divided
 from modelassay.fitting.distributed.selection import kept_of_all, kept_per_token

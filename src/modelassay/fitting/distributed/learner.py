@@ -16,11 +16,28 @@ from modelassay.fitting.distributed.dead_latents import SharedDeadLatents
 from modelassay.fitting.distributed.mesh import ProcessMesh
 from modelassay.fitting.distributed.objectives import across_processes
 from modelassay.fitting.distributed.parts import latent_axis, part_of_dictionary, whole
-from modelassay.fitting.distributed.sparsifiers import encode
+from modelassay.fitting.distributed.sparsifiers import AcrossProcesses
 from modelassay.fitting.learner import Learner
 from modelassay.fitting.logs import Measurement
+from modelassay.fitting.magnitudes import MagnitudeBias
+from modelassay.fitting.norm_aware import NormAware
 from modelassay.fitting.objectives.objective import Forward
+from modelassay.fitting.options import USUAL, TrainingOptions
+from modelassay.fitting.precision import encode_in_bfloat16
 from modelassay.fitting.training import Training
+
+_DIVISIBLE = {
+    "objectives",
+    "unit_decoder",
+    "betas",
+    "prefixes",
+    "random_prefixes",
+    "bandwidth",
+    "threshold_rate",
+}
+"""What of a training is known to come out the same; what is added to it must be shown to."""
+_DIVISIBLE_PARAMETRISATIONS = (None, NormAware, MagnitudeBias)
+"""They make every latent of its own parameters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,17 +66,24 @@ class SharedLearner(Learner):
         arguments: those of `Learner`.
 
     Raises:
-        ValueRangeError: if the dictionary, a term of its loss or its parametrisation cannot be
-            divided.
+        ValueRangeError: if the dictionary, a term of its loss or something else about its training
+            cannot be divided.
     """
 
     def __init__(
-        self, *, dictionary: Dictionary, training: Training, mesh: ProcessMesh, **arguments: Any
+        self,
+        *,
+        dictionary: Dictionary,
+        training: Training,
+        mesh: ProcessMesh,
+        options: TrainingOptions = USUAL,
+        **arguments: Any,
     ) -> None:
-        if training.parametrisation and mesh.latent_shards > 1:
+        _check_divisible(training)
+        if options.optimizer == "muon" and mesh.latent_shards > 1:
             raise ValueRangeError(
-                "Weights that are made of others must lie on one process; got latent_shards="
-                f"{mesh.latent_shards}. Use latent_shards=1, or train the weights themselves."
+                "Muon must see whole matrices; got latent_shards="
+                f"{mesh.latent_shards}. Use latent_shards=1, or optimizer='adam'."
             )
         self._mesh = mesh
         self._width = dictionary.width
@@ -68,10 +92,15 @@ class SharedLearner(Learner):
         latents = SharedDeadLatents(
             part.width, arguments["dead_window"], mesh, dictionary.W_dec.device
         )
+        objectives = tuple(across_processes(o, mesh, latents) for o in training.objectives)
         super().__init__(
-            dictionary=part, training=_divided(training, mesh, latents, self._width), **arguments
+            dictionary=part,
+            training=replace(training, objectives=objectives),
+            options=options,
+            **arguments,
         )
         self.latents = latents
+        self._together = AcrossProcesses(part.activation, mesh, self._width)
 
     def encode(self, activations: Float[Tensor, "token d_in"], step: int) -> SharedCodes:
         """Codes of this process's tokens by its latents, as all together choose them."""
@@ -79,9 +108,20 @@ class SharedLearner(Learner):
         if batch.centre is not None:
             # Every process of the row subtracts it for its own latents alone.
             batch = replace(batch, centre=sum_gradients(batch.centre, self._mesh.latents))
-        codes = encode(self.dictionary.activation, batch, self._mesh, self._width)
+        if self.precision == "bfloat16":
+            codes = encode_in_bfloat16(self._together, batch)
+        else:
+            codes = self._together.encode(batch)
         parts = {field.name: getattr(codes, field.name) for field in fields(codes)}
         return SharedCodes(**parts, mesh=self._mesh)
+
+    def prefixes(self, step: int) -> tuple[int, ...]:
+        """How many of this process's latents each nested dictionary has: none, some or all."""
+        mine = self._mesh.latents_of(self._width)
+        return tuple(
+            min(max(prefix - mine.start, 0), len(mine))
+            for prefix in self.prefixes_of(self._width, step)
+        )
 
     def _differentiate(self, loss: Float[Tensor, ""]) -> None:
         super()._differentiate(loss)
@@ -173,19 +213,18 @@ class SharedLearner(Learner):
         )
 
 
-def _divided(
-    training: Training, mesh: ProcessMesh, latents: SharedDeadLatents, width: int
-) -> Training:
-    """The training of one process's part."""
-    mine = mesh.latents_of(width)
-    return replace(
-        training,
-        objectives=tuple(
-            across_processes(objective, mesh, latents) for objective in training.objectives
-        ),
-        # A prefix of all latents is one of this process's, which may be empty or all of them.
-        prefixes=tuple(min(max(prefix - mine.start, 0), len(mine)) for prefix in training.prefixes),
-    )
+def _check_divisible(training: Training) -> None:
+    """Refuse what many processes would do otherwise than one."""
+    for field in fields(training):
+        value = getattr(training, field.name)
+        if field.name in _DIVISIBLE or value == field.default:
+            continue
+        if field.name == "parametrisation" and value in _DIVISIBLE_PARAMETRISATIONS:
+            continue
+        raise ValueRangeError(
+            f"A training of many processes must leave {field.name} as it is by default; got "
+            f"{value!r}. Fit in one process."
+        )
 
 
 def _sum_of_squares(gradients: Iterable[Tensor], device: torch.device) -> Float[Tensor, ""]:

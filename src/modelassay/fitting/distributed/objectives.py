@@ -22,6 +22,7 @@ from modelassay.fitting.distributed.dead_latents import SharedDeadLatents
 from modelassay.fitting.distributed.mesh import ProcessMesh
 from modelassay.fitting.distributed.selection import kept_per_token
 from modelassay.fitting.objectives.auxk import AuxK
+from modelassay.fitting.objectives.gated import GateL1, GateReconstruction
 from modelassay.fitting.objectives.l0 import L0, Tanh, TargetL0, mean_l0
 from modelassay.fitting.objectives.l1 import L1
 from modelassay.fitting.objectives.objective import Forward, Objective
@@ -51,13 +52,13 @@ def across_processes(
     )
 
 
-@across_processes.register(Reconstruction | NestedReconstruction)
+@across_processes.register(Reconstruction | NestedReconstruction | GateReconstruction)
 def _(objective: Objective, mesh: ProcessMesh, latents: SharedDeadLatents) -> Objective:
     del mesh, latents  # every process has the whole reconstruction of its tokens
     return objective
 
 
-@across_processes.register(L1 | L0 | Tanh)
+@across_processes.register(L1 | L0 | Tanh | GateL1)
 def _(objective: Objective, mesh: ProcessMesh, latents: SharedDeadLatents) -> Objective:
     del latents
     return SumOverLatents(term=objective, mesh=mesh)

@@ -9,7 +9,8 @@ from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.distributed.mesh import ProcessMesh
 from modelassay.fitting.distributed.sparsifiers import part_of
 
-_SPARSIFIER = "activation"
+_PER_LATENT = {"activation", "parametrisation"}
+"""Modules whose parameters have one entry per latent, if they may be divided at all."""
 _AXES = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "silence": 0, "dead": 0}
 
 
@@ -28,7 +29,7 @@ def latent_axis(name: str, ndim: int) -> int | None:
     for word, axis in _AXES.items():
         if word in words:
             return axis
-    return 0 if _SPARSIFIER in words else None
+    return 0 if _PER_LATENT & set(words) else None
 
 
 def part_of_dictionary(dictionary: Dictionary, mesh: ProcessMesh) -> Dictionary:

@@ -1,7 +1,9 @@
 """Sparsifiers of which each process has some latents."""
 
 from functools import singledispatch
+from typing import final
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from modelassay.core.errors import ValueRangeError
@@ -117,3 +119,33 @@ def _(
     sparsifier: BatchTopKActivation, batch: EncoderBatch, mesh: ProcessMesh, width: int
 ) -> BatchCodes:
     return encode_batch_topk(batch, batch.k or sparsifier.k, mesh, width)
+
+
+@final
+class AcrossProcesses(Sparsifier):
+    """A sparsifier that encodes as all processes together choose, for what takes a sparsifier.
+
+    Args:
+        part: what `part_of` made.
+        mesh: the processes.
+        width: latents in all.
+    """
+
+    def __init__(self, part: Sparsifier, mesh: ProcessMesh, width: int) -> None:
+        super().__init__()
+        self._part, self._mesh, self._width = part, mesh, width
+
+    @property
+    def compares_latents(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the part does."""
+        return self._part.compares_latents
+
+    def select(
+        self, pre: Float[Tensor, "token width"]
+    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
+        """Values and latents at inference, of the part alone."""
+        return self._part.select(pre)
+
+    def encode(self, batch: EncoderBatch) -> BatchCodes:
+        """Codes of this process's tokens by its latents; see `encode`."""
+        return encode(self._part, batch, self._mesh, self._width)
