@@ -9,8 +9,8 @@ import typer
 from modelassay.cli.options import AsJson, Device, FitKind, PerToken, Seed, hush_loading, say
 
 
-def whole_number(text: str) -> int:
-    """A count as people write large ones: 100000, 100_000 or 1e5."""
+def whole_number(text: str | int) -> int:
+    """A count as people write large ones: 100000, 100_000 or 1e5; a default comes as it is."""
     try:
         number = Decimal(text)
         count = int(number)

@@ -58,7 +58,7 @@ def as_text(result: PlanResult) -> str:
     return "\n\n".join(parts)
 
 
-def in_bytes(number: float) -> str:
+def in_bytes(number: int | float) -> str:
     """Bytes with three digits and a decimal unit."""
     return _with_unit(number, ["B", "kB", "MB", "GB", "TB", "PB"])
 
@@ -72,7 +72,7 @@ def in_hours(hours: float) -> str:
     return f"{hours:.3g} h" if hours < 1000 else f"{hours / 24:,.0f} days"
 
 
-def _with_unit(number: float, units: Sequence[str]) -> str:
+def _with_unit(number: int | float, units: Sequence[str]) -> str:
     place = 0
     while number >= 999.5 and place < len(units) - 1:
         number /= 1000
@@ -112,12 +112,12 @@ def _hardware(hardware: PlanHardware) -> str:
 
 
 def _time(result: PlanResult) -> str:
+    hours = result["hours"]
     rows = [
-        [term["name"], term["kind"], in_hours(term["hours"]), f"{term['hours'] / total:.0%}"]
-        for total in [max(result["hours"], 1e-300)]
+        [term["name"], term["kind"], in_hours(term["hours"]), f"{term['hours'] / hours:.0%}"]
         for term in result["terms"]
     ]
-    rows.append(["total", f"mostly {result['bound']}", in_hours(result["hours"]), "100%"])
+    rows.append(["total", f"mostly {result['bound']}", in_hours(hours), "100%"])
     return _table(["time", "bound by", "", ""], rows)
 
 
