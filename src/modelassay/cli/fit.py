@@ -11,8 +11,12 @@ from modelassay.cli.options import (
     FitKind,
     Force,
     Latents,
+    Normalisation,
+    OptimizerName,
     PerToken,
+    Precision,
     Resume,
+    ScheduleName,
     Seed,
     say,
     sentence,
@@ -32,6 +36,20 @@ def fit(
     tokens: Annotated[
         int | None, typer.Option(help="Tokens to train on. Default: four epochs.", min=1)
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Default: by width, length of the run and optimiser.")
+    ] = None,
+    optimizer: Annotated[OptimizerName, typer.Option(help="Optimiser.")] = "adam",
+    schedule: Annotated[
+        ScheduleName, typer.Option(help="How the learning rate falls after its warm-up.")
+    ] = "linear",
+    initial_k: Annotated[
+        int | None, typer.Option(help="Active latents a token at first, falling to --k.", min=1)
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the encoder's product.")] = "float32",
+    normalisation: Annotated[
+        Normalisation, typer.Option(help="Train on scaled or on whitened activations.")
+    ] = "scale",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/dictionary"),
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -42,12 +60,21 @@ def fit(
     """Fit a sparse dictionary to stored activations."""
     from modelassay.cli.fitting import fit_stored
     from modelassay.cli.recipes import recipe_of
+    from modelassay.fitting.options import TrainingOptions
 
     result = fit_stored(
         harvest,
         recipe_of(fit, width=width, k=k),
         site=site,
         tokens=tokens,
+        learning_rate=learning_rate,
+        options=TrainingOptions(
+            optimizer=optimizer,
+            schedule=schedule,
+            initial_k=initial_k,
+            precision=precision,
+            normalisation=normalisation,
+        ),
         out=out,
         seed=seed,
         device=device,

@@ -15,6 +15,7 @@ from modelassay.decompositions.dictionary import Recipe
 from modelassay.evidence.documents import document_of_row
 from modelassay.evidence.reconstruction import reconstruction
 from modelassay.fitting.fit import fit
+from modelassay.fitting.options import TrainingOptions
 
 WRITTEN = ("config.json", "weights.safetensors", "log.csv", "checkpoint")
 
@@ -25,6 +26,8 @@ def fit_stored(
     *,
     site: str | None,
     tokens: int | None,
+    learning_rate: float | None,
+    options: TrainingOptions,
     out: Path,
     seed: int,
     device: str,
@@ -40,6 +43,8 @@ def fit_stored(
         harvest,
         site=place,
         tokens=tokens,
+        learning_rate=learning_rate,
+        options=options,
         seed=seed,
         checkpoint=out / "checkpoint",
         resume=resume,

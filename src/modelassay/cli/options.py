@@ -31,6 +31,10 @@ Kind = Literal[
     "relu",
     "annealed",
 ]
+OptimizerName = Literal["adam", "signum", "muon"]
+ScheduleName = Literal["linear", "cosine", "constant"]
+Precision = Literal["float32", "bfloat16", "auto"]
+Normalisation = Literal["scale", "whitening"]
 FitKind = Annotated[Kind, typer.Option("--fit", help="Kind of dictionary to fit.")]
 Latents = Annotated[int, typer.Option("--width", help="Latents of the dictionary.", min=1)]
 PerToken = Annotated[int, typer.Option("--k", help="Active latents a token.", min=1)]
