@@ -95,11 +95,17 @@ def finish(
         dictionary.fold_input_scale(normalisation)
     if not unit_decoder:
         dictionary.fold_decoder_norms()
+    if heldout is not None:
+        calibrate_on(dictionary, heldout)
+
+
+def calibrate_on(dictionary: Dictionary, tokens: Float[Tensor, "token d_in"]) -> None:
+    """Set the threshold of a dictionary that compares tokens in training; others stay."""
     activation = dictionary.activation
-    if isinstance(activation, BatchSparsifier) and heldout is not None:
+    if isinstance(activation, BatchSparsifier):
         device = dictionary.W_enc.device
         threshold = calibrate_threshold(
-            lambda x: dictionary.pre_activations(x.to(device)), heldout, activation.k
+            lambda x: dictionary.pre_activations(x.to(device)), tokens, activation.k
         )
         activation.calibrate(threshold)
 
