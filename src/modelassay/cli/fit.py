@@ -52,6 +52,14 @@ def fit(
     ] = "scale",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/dictionary"),
     as_json: AsJson = False,
+    latent_shards: Annotated[
+        int,
+        typer.Option(
+            help="With torchrun: divide the latents between so many processes, and each batch "
+            "between the rest.",
+            min=1,
+        ),
+    ] = 1,
     seed: Seed = 0,
     device: Device = "cpu",
     resume: Resume = False,
@@ -75,12 +83,15 @@ def fit(
             precision=precision,
             normalisation=normalisation,
         ),
+        latent_shards=latent_shards,
         out=out,
         seed=seed,
         device=device,
         resume=resume,
         force=force,
     )
+    if result is None:
+        return
     lines = [f"  {sentence(quantity)}" for quantity in result["evidence"].values()]
     head = f"{result['name']} at {result['site']}, on held-out documents:"
     say("\n".join([head, *lines, f"The dictionary is at {out}"]), result, as_json=as_json)

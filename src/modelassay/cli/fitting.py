@@ -14,6 +14,7 @@ from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.evidence.documents import document_of_row
 from modelassay.evidence.reconstruction import reconstruction
+from modelassay.fitting.distributed.mesh import is_first_process, started_processes
 from modelassay.fitting.fit import fit
 from modelassay.fitting.options import TrainingOptions
 
@@ -28,16 +29,23 @@ def fit_stored(
     tokens: int | None,
     learning_rate: float | None,
     options: TrainingOptions,
+    latent_shards: int,
     out: Path,
     seed: int,
     device: str,
     resume: bool,
     force: bool,
-) -> FitResult:
-    """Fit a dictionary to stored activations, and measure it on the held-out documents."""
+) -> FitResult | None:
+    """Fit a dictionary to stored activations, and measure it on the held-out documents.
+
+    Of the processes that `torchrun` started, which fit together, the first writes and measures;
+    the others have no result.
+    """
     harvest = open_harvest(store)
     place = harvest.find(site)
-    claim_folder(out, ours=WRITTEN, force=force, resume=resume)
+    if is_first_process():
+        claim_folder(out, ours=WRITTEN, force=force, resume=resume)
+    together = started_processes() > 1 or latent_shards > 1
     dictionary = fit(
         recipe,
         harvest,
@@ -50,7 +58,10 @@ def fit_stored(
         resume=resume,
         log=out / "log.csv",
         device=device,
+        latent_shards=latent_shards if together else None,
     )
+    if not is_first_process():
+        return None
     heldout = harvest.select("heldout")
     evidence = reconstruction(
         dictionary,

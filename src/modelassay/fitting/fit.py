@@ -189,7 +189,7 @@ def _train(
     for learner, dictionary, one_seed in zip(learners, dictionaries, plan.seeds, strict=True):
         finish(dictionary, whitening or scale, heldout, unit_decoder=learner.training.unit_decoder)
         gap = None if heldout is None else sparsity_gap(dictionary, heldout, batch_tokens)
-        if gap:
+        if gap and processes.is_first:
             warn_of_gap(learner.name, gap)
         dictionary.subject_fingerprint = source.subject_fingerprint
         dictionary.provenance = Provenance.collect(
