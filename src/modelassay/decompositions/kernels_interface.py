@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor
 from modelassay.core.errors import MissingExtraError, UnknownNameError
 from modelassay.decompositions.kernels_torch import TORCH
 
-Implementation = Literal["torch", "triton"]
+IMPLEMENTATIONS = ("torch", "triton")
 
 
 @runtime_checkable
@@ -109,10 +109,13 @@ def kernels_for(device: torch.device) -> Kernels:
 
 
 @contextmanager
-def using_kernels(implementation: Implementation) -> Generator[Kernels]:
+def using_kernels(implementation: str) -> Generator[Kernels]:
     """Inside the ``with`` block, and in this thread only, use one implementation on all devices.
 
     Backward passes use what their forward pass used.
+
+    Args:
+        implementation: one of `IMPLEMENTATIONS`.
 
     Raises:
         UnknownNameError: if there is no such implementation.
@@ -135,4 +138,4 @@ def _named(implementation: str) -> Kernels:
         except ModuleNotFoundError as error:
             raise MissingExtraError("triton", "triton") from error
         return TRITON
-    raise UnknownNameError("The implementation of the kernels", implementation, ["torch", "triton"])
+    raise UnknownNameError("The implementation of the kernels", implementation, IMPLEMENTATIONS)

@@ -3,13 +3,18 @@
 
 Matrices have contiguous rows, `..._stride` entries apart. Pointers are named after what they point
 to. ``starts`` has one entry more than there are bags: a bag ends where the next begins.
+
+Triton compiles their source: nothing may wrap them, so that checks of types stay off.
 """
+
+from typing import no_type_check
 
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 
 @triton.jit
+@no_type_check
 def ordered_keys(numbers):
     """Integers in the same order as some floating-point numbers (-0 comes just before 0)."""
     if numbers.dtype == tl.float64:
@@ -22,6 +27,7 @@ def ordered_keys(numbers):
 
 
 @triton.jit
+@no_type_check
 def count_from(row, width, least, COLUMNS: tl.constexpr):
     """How many keys of a row are at least `least`."""
     counts = tl.zeros([COLUMNS], dtype=tl.int32)
@@ -34,6 +40,7 @@ def count_from(row, width, least, COLUMNS: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def topk_program(pre, values, latents, width, k, pre_stride, COLUMNS: tl.constexpr):
     """The k largest of one row: by bisection the k-th largest key, then all that reach it.
 
@@ -88,6 +95,7 @@ def topk_program(pre, values, latents, width, k, pre_stride, COLUMNS: tl.constex
 
 
 @triton.jit
+@no_type_check
 def comparable(numbers):
     """Numbers in a type that every device compares in."""
     if numbers.dtype != tl.float64:
@@ -96,6 +104,7 @@ def comparable(numbers):
 
 
 @triton.jit
+@no_type_check
 def passing(row, bounds, columns, width, bounds_stride):
     """The numbers of some columns of a row, and whether each exceeds its bound.
 
@@ -108,6 +117,7 @@ def passing(row, bounds, columns, width, bounds_stride):
 
 
 @triton.jit
+@no_type_check
 def count_above_program(
     pre, bounds, counts, width, pre_stride, bounds_stride, COLUMNS: tl.constexpr
 ):
@@ -122,6 +132,7 @@ def count_above_program(
 
 
 @triton.jit
+@no_type_check
 def collect_above_program(
     pre, bounds, starts, values, latents, width, pre_stride, bounds_stride, COLUMNS: tl.constexpr
 ):
@@ -138,6 +149,7 @@ def collect_above_program(
 
 
 @triton.jit
+@no_type_check
 def weighted_sum_program(
     values,
     places,
@@ -167,6 +179,7 @@ def weighted_sum_program(
 
 
 @triton.jit
+@no_type_check
 def sampled_products_program(
     left,
     rows,
