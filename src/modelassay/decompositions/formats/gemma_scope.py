@@ -3,7 +3,7 @@
 The first holds ``params.npz`` alone: ``W_enc`` [d, width], ``W_dec`` [width, d], ``b_enc``,
 ``b_dec`` and ``threshold`` [width]; only the path says where it belongs. The second holds the same
 in ``params.safetensors``, with small letters, beside a ``config.json``; skip transcoders add
-``affine_skip_connection`` [d_in, d_out].
+``affine_skip_connection`` [d, d], the input first.
 """
 
 import re
@@ -134,25 +134,23 @@ def _read_second(folder: Path, reads: Site | None, writes: Site | None) -> Dicti
             path, "w_dec", list(tensors["w_dec"].shape),
             "a matrix: cross-layer transcoders write to many layers",
         )  # fmt: skip
-    d_out, width = sizes_of(tensors, path, inputs="b_dec", latents="b_enc")
-    d_in = tensors["w_enc"].shape[0] if "w_enc" in tensors else d_out
+    # What is read is as wide as what is written, also in transcoders: a transposed encoder must not
+    # pass for one of another width.
+    d, width = sizes_of(tensors, path, inputs="b_dec", latents="b_enc")
+    wanted = {
+        "w_enc": [d, width],
+        "b_enc": [width],
+        "w_dec": [width, d],
+        "b_dec": [d],
+        "threshold": [width],
+    }
     if reads is None:
         reads = site_of_module(config.get("hf_hook_point_in"))
         writes = writes or site_of_module(config.get("hf_hook_point_out"))
         if not skips:
             writes = writes or reads
-    # An autoencoder has one width: a transposed encoder must not pass for another.
-    if not skips and (reads == writes or writes is None):
-        d_in = d_out
-    wanted = {
-        "w_enc": [d_in, width],
-        "b_enc": [width],
-        "w_dec": [width, d_out],
-        "b_dec": [d_out],
-        "threshold": [width],
-    }
     if skips:
-        wanted[SKIP] = [d_in, d_out]
+        wanted[SKIP] = [d, d]
         require_both_sites(reads, writes, path)
     weights = check_tensors(tensors, wanted, path)
     dictionary = assemble(

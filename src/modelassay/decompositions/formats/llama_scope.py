@@ -28,6 +28,7 @@ from modelassay.decompositions.formats.foreign_files import (
 from modelassay.decompositions.formats.hook_names import site_of_hook
 from modelassay.decompositions.formats.llamascopium import read_llamascopium
 from modelassay.decompositions.formats.llamascopium_config import CONFIG_FILE as LATER_CONFIG
+from modelassay.decompositions.formats.llamascopium_config import WEIGHTS_FILE as LATER_WEIGHTS
 from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.subjects.site import Site
 
@@ -56,7 +57,8 @@ def read_llama_scope(folder: str | Path, *, site: Site | None = None) -> Diction
             that it is a transcoder.
     """
     folder = Path(folder)
-    if (folder / LATER_CONFIG).is_file() and not (folder / CONFIG_FILE).is_file():
+    later = any((folder / name).exists() for name in (LATER_CONFIG, LATER_WEIGHTS))
+    if later and not (folder / CONFIG_FILE).is_file():
         return read_llamascopium(folder, reads=site)
     config_path, path = folder / CONFIG_FILE, folder / "checkpoints" / WEIGHTS_FILE
     config = read_config_file(config_path, _KIND)

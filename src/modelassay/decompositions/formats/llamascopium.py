@@ -103,7 +103,7 @@ def _weights(
         shapes["b_D"] = [d]
     if config.act_fn == "jumprelu":
         shapes[THRESHOLD] = [width]
-    if "encoder.weight" in tensors:
+    if _OLD_NAMES.keys() & tensors.keys():
         names = {old: new for old, new in _OLD_NAMES.items() if new[0] in shapes}
     else:
         names = {name: (name, False) for name in shapes}
