@@ -11,8 +11,6 @@ from modelassay.decompositions.selection import (
     batch_topk,
     guess_bound,
     keep_largest,
-    offsets_of,
-    pad_bags,
     rows_of,
     topk,
 )
@@ -102,19 +100,3 @@ def test_keep_largest_keeps_the_bags_apart(seed, n_tokens, count):
     values, indices, offsets = keep_largest(*bags, count=count)
     assert sorted(values.tolist()) == sorted(bags[0].tolist(), reverse=True)[:count][::-1]
     assert pre[rows_of(offsets, values.numel()), indices].tolist() == values.tolist()
-
-
-@given(st.lists(st.integers(0, 4), max_size=8))
-def test_rows_and_offsets_are_inverse(lengths):
-    rows = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths, dtype=torch.long))
-    offsets = offsets_of(rows, len(lengths))
-    assert offsets.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
-    assert rows_of(offsets, len(rows)).tolist() == rows.tolist()
-
-
-def test_padding_fills_short_bags_with_zeros():
-    values, indices = pad_bags(
-        torch.tensor([5.0, 6.0, 7.0]), torch.tensor([2, 4, 3]), torch.tensor([0, 2, 2])
-    )
-    assert values.tolist() == [[5, 6], [0, 0], [7, 0]]
-    assert indices.tolist() == [[2, 4], [0, 0], [3, 0]]
