@@ -8,9 +8,11 @@ import pytest
 from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
+from modelassay.cli import options as cli_options
 from modelassay.cli.main import app
 from modelassay.cli.schemas import FitResult, HarvestResult
 from modelassay.decompositions.storage import load_decomposition
+from modelassay.fitting import options as training_options
 
 TEXT = argparse.__file__  # a hundred thousand characters that every Python has
 HARVEST = ["harvest", "--sites", "resid_post.2,mlp_out.0", "--corpus", TEXT, "--tokens", "6000"]
@@ -134,3 +136,20 @@ def test_an_output_that_is_a_file_is_refused(store: tuple[Path, Result], tmp_pat
     result = run(*FIT, store[0], "--out", tmp_path / "file")
     assert result.exit_code == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_fit_takes_the_options_of_training(store: tuple[Path, Result], tmp_path: Path):
+    chosen = ["--optimizer", "signum", "--schedule", "cosine", "--initial-k", "12"]
+    more = ["--normalisation", "whitening", "--precision", "auto", "--learning-rate", "0.002"]
+    result = run(*FIT, store[0], "--out", tmp_path, *chosen, *more, "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)["provenance"]["facts"]
+    asked = {"optimizer": "signum", "schedule": "cosine", "initial_k": 12, "learning_rate": 0.002}
+    assert facts.items() >= asked.items()
+    assert (facts["normalisation"], facts["precision"]) == ("whitening", "float32")
+    assert run(*FIT, store[0], "--out", tmp_path / "x", "--optimizer", "sgd").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["OptimizerName", "ScheduleName", "Precision", "Normalisation"])
+def test_choices_at_the_command_line_are_those_of_training(name: str):
+    assert getattr(cli_options, name) == getattr(training_options, name)
