@@ -2,13 +2,18 @@
 
 python -m benchmarks                     # all that need no data from elsewhere
 python -m benchmarks access main_job     # only these
+
+Those of other libraries join in where their environment is there: see peers/README.md.
 """
 
 import subprocess
 import sys
 
-ALL = ("access", "trainer_step", "lookup_floor", "main_job", "synth_sae_bench")
+from benchmarks.peers.environment import found_python
 
-for name in sys.argv[1:] or ALL:
+ALL = ("access", "trainer_step", "lookup_floor", "main_job", "synth_sae_bench")
+PEERS = ("peers.written", "peers.step", "peers.quality")
+
+for name in sys.argv[1:] or (ALL + PEERS if found_python() else ALL):
     print(f"\n## {name}\n", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

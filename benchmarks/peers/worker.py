@@ -39,7 +39,8 @@ def main() -> None:
         warm.step(small)
     del warm
     baseline = reset_peak()
-    trainer: StepTrainer = module.make(job, rows[: min(len(rows), 100 * job.batch)])
+    sample = rows[: 100 * job.batch]
+    trainer: StepTrainer = module.make(job, sample)
 
     def say(**content: Any) -> None:
         print(json.dumps(content), file=out, flush=True)
@@ -48,7 +49,11 @@ def main() -> None:
     done = 0
     for line in sys.stdin:
         command = json.loads(line)
-        if "steps" in command:
+        if "rate" in command:  # begin anew
+            job, done = replace(job, rate=command["rate"]), 0
+            trainer = module.make(job, sample)
+            say(rate=job.rate)
+        elif "steps" in command:
             batches = [batch_of(rows, job.batch, done + i) for i in range(command["steps"])]
             done += len(batches)
             if command.get("units", True):
