@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from modelassay.fitting.local_interaction import (
         local_interaction_basis as local_interaction_basis,
     )
+    from modelassay.fitting.options import TrainingOptions as TrainingOptions
     from modelassay.report.league import league_report as league_report
     from modelassay.report.report import report as report
     from modelassay.subjects.load import load_subject as load_subject
@@ -104,6 +105,7 @@ PUBLIC = {
     "Subject": "modelassay.subjects.subject:Subject",
     "Testbed": "modelassay.testbeds.testbed:Testbed",
     "TopK": "modelassay.decompositions.recipes:TopK",
+    "TrainingOptions": "modelassay.fitting.options:TrainingOptions",
     "audit": "modelassay.audit.assay:audit",
     "bundled_corpus": "modelassay.activations.stdlib:stdlib_corpus",
     "check_architecture": "modelassay.fitting.conformance:check_architecture",
