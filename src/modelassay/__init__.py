@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     from modelassay.audit.settings import AuditSettings as AuditSettings
     from modelassay.core.errors import ModelassayError as ModelassayError
     from modelassay.decompositions.codes import Codes as Codes
+    from modelassay.decompositions.cross_layer import (
+        CrossLayerTranscoder as CrossLayerTranscoder,
+    )
     from modelassay.decompositions.decomposition import Decomposition as Decomposition
     from modelassay.decompositions.dictionary import Dictionary as Dictionary
+    from modelassay.decompositions.formats.locating import list_dictionaries as list_dictionaries
+    from modelassay.decompositions.formats.registry import read_cross_layer as read_cross_layer
     from modelassay.decompositions.formats.registry import read_dictionary as read_dictionary
     from modelassay.decompositions.formats.registry import write_dictionary as write_dictionary
     from modelassay.decompositions.formats.saelens import read_saelens as read_saelens
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
     from modelassay.decompositions.storage import load_decomposition as load_decomposition
+    from modelassay.decompositions.transcoder import SkipTranscoder as SkipTranscoder
     from modelassay.evidence.evidence import Evidence as Evidence
     from modelassay.fitting.architectures import register_architecture as register_architecture
     from modelassay.fitting.conformance import check_architecture as check_architecture
@@ -85,6 +91,7 @@ PUBLIC = {
     "BatchTopK": "modelassay.decompositions.recipes:BatchTopK",
     "Codes": "modelassay.decompositions.codes:Codes",
     "Corpus": "modelassay.activations.corpus:Corpus",
+    "CrossLayerTranscoder": "modelassay.decompositions.cross_layer:CrossLayerTranscoder",
     "Decomposition": "modelassay.decompositions.decomposition:Decomposition",
     "Dictionary": "modelassay.decompositions.dictionary:Dictionary",
     "Evidence": "modelassay.evidence.evidence:Evidence",
@@ -102,6 +109,7 @@ PUBLIC = {
     "RandomDictionary": "modelassay.decompositions.linear:RandomDictionary",
     "ReLUL1": "modelassay.decompositions.recipes:ReLUL1",
     "Site": "modelassay.subjects.site:Site",
+    "SkipTranscoder": "modelassay.decompositions.transcoder:SkipTranscoder",
     "Subject": "modelassay.subjects.subject:Subject",
     "Testbed": "modelassay.testbeds.testbed:Testbed",
     "TopK": "modelassay.decompositions.recipes:TopK",
@@ -113,6 +121,7 @@ PUBLIC = {
     "fit": "modelassay.fitting.fit:fit",
     "harvest": "modelassay.activations.harvest:harvest",
     "league_report": "modelassay.report.league:league_report",
+    "list_dictionaries": "modelassay.decompositions.formats.locating:list_dictionaries",
     "load_audit": "modelassay.audit.result:load_audit",
     "load_decomposition": "modelassay.decompositions.storage:load_decomposition",
     "load_league": "modelassay.testbeds.league:load_league",
@@ -121,6 +130,7 @@ PUBLIC = {
     "null_twin": "modelassay.subjects.null_twins:null_twin",
     "open_harvest": "modelassay.activations.harvest:open_harvest",
     "planted_arms": "modelassay.testbeds.planted.arms:planted_arms",
+    "read_cross_layer": "modelassay.decompositions.formats.registry:read_cross_layer",
     "read_dictionary": "modelassay.decompositions.formats.registry:read_dictionary",
     "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",
     "read_texts": "modelassay.activations.corpus:read_texts",

@@ -59,6 +59,7 @@ def test_it_comes_back_from_its_folder(tmp_path):
     back = load_decomposition(tmp_path)
     assert isinstance(back, SkipTranscoder)
     assert (back.name, back.reads, back.writes) == ("mine", READS, WRITES)
+    assert back.references == made.references == ("paulo2025transcoders",)
     assert torch.equal(back(activations()), made(activations()))
 
 

@@ -310,6 +310,19 @@ _ALL = (
         year=2024,
         url="https://www.alignmentforum.org/posts/HpAr8k74mW4ivCvCu",
     ),
+    _arxiv(
+        "paulo2025transcoders",
+        "Paulo, Gonçalo and Shabalin, Stepan and Belrose, Nora",
+        "Transcoders beat sparse autoencoders for interpretability",
+        "2501.18823",
+    ),
+    Reference(
+        key="ameisen2025",
+        authors="Ameisen, Emmanuel and Lindsey, Jack and Pearce, Adam and others",
+        title="Circuit tracing: revealing computational graphs in language models",
+        year=2025,
+        url="https://transformer-circuits.pub/2025/attribution-graphs/methods.html",
+    ),
 )
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}

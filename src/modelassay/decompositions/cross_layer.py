@@ -102,7 +102,7 @@ class CrossLayerTranscoder:
         writes: Sequence[Site],
         b_dec: Float[Tensor, "target d_out"],
         name: str | None = None,
-        references: tuple[str, ...] = (),
+        references: tuple[str, ...] = ("ameisen2025",),
     ) -> None:
         """Put the sources together.
 

@@ -15,6 +15,8 @@ from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.sparsifiers import Sparsifier
 from modelassay.subjects.site import Site
 
+_PAPER = "paulo2025transcoders"
+
 
 class SkipTranscoder(Dictionary):
     """``z = sparsify(x W_enc + b_enc)``, ``ŷ = z W_dec + b_dec + x W_skip``.
@@ -49,7 +51,7 @@ class SkipTranscoder(Dictionary):
             reads: where the activations stand.
             writes: what the reconstructions stand for.
             name: for readers; made of the sparsifier and the width if None.
-            references: keys of the papers.
+            references: keys of the papers; that of the skip connection is added.
 
         Raises:
             ShapeError: if the tensors do not fit each other.
@@ -78,6 +80,7 @@ class SkipTranscoder(Dictionary):
                 "The identity would reconstruct it: use a dictionary without W_skip."
             )
         self.W_skip = nn.Parameter(W_skip.detach().clone())
+        self.references = tuple(dict.fromkeys([*self.references, _PAPER]))
         if name is None:
             self.name = f"{self.name}, skip"
 

@@ -11,6 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from modelassay.core.errors import CorruptFileError, UnknownNameError, ValueRangeError
+from modelassay.decompositions.decoder_rows import StoredRows
 from modelassay.decompositions.formats.hub import MIRROR, files_of, parse_place
 from modelassay.decompositions.formats.locating import list_dictionaries, locate
 from modelassay.decompositions.formats.registry import (
@@ -381,6 +382,15 @@ class TestCrossLayer:
         reads = [Site("resid_mid", layer) for layer in range(3)]
         found = read_cross_layer("circuit_tracer:me/clt", reads=reads, mirror=mirror)
         assert list(found.reads) == reads
+
+    def test_decoders_may_stay_in_their_files(self, mirror):
+        write_circuit_tracer(mirror / "me" / "clt", random_layers())
+        found = read_cross_layer("circuit_tracer:me/clt", lazy=True, mirror=mirror)
+        assert all(isinstance(source.decoders, StoredRows) for source in found.sources)
+        with pytest.raises(
+            ValueRangeError, match="circuit_tracer and gemma_scope; got llama_scope"
+        ):
+            read_cross_layer("llama_scope:me/clt", lazy=True, mirror=mirror)
 
     def test_it_is_no_dictionary(self, tmp_path):
         write_circuit_tracer(tmp_path, random_layers())

@@ -62,6 +62,7 @@ WRITERS = ("modelassay", "saelens", "dictionary_learning", "sparsify")
 """Formats that `write_dictionary` knows."""
 
 _REFUSED: dict[str, Callable[[str], NoReturn]] = {"temporal": read_temporal}
+_LAZY = ("circuit_tracer", "gemma_scope")
 _HOLDING_SKIPS = ("modelassay", "sparsify")
 
 
@@ -103,6 +104,7 @@ def read_cross_layer(
     *,
     reads: Sequence[Site] | None = None,
     writes: Sequence[Site] | None = None,
+    lazy: bool = False,
     mirror: str | Path | None = None,
 ) -> CrossLayerTranscoder:
     """The cross-layer transcoder that a prefixed name stands for, as in `read_dictionary`.
@@ -111,18 +113,27 @@ def read_cross_layer(
         name: such as ``circuit_tracer:ORG/REPO``; of a folder with the files of all layers.
         reads: where the activations of every layer stand; None reads the files.
         writes: likewise for what the reconstructions stand for.
+        lazy: whether decoders stay in their files until their latents are active; for the formats
+            that have a file per layer, circuit_tracer and gemma_scope.
         mirror: as in `read_dictionary`.
 
     Raises:
         UnknownNameError: if the prefix is none of `CROSS_LAYER_READERS`.
+        ValueRangeError: if a format cannot be read lazily.
         CorruptFileError: if there are no such files anywhere, or a layer is missing.
         ModelassayError: whatever the format's reader refuses.
     """
     prefix, _, path = name.partition(":")
     if prefix not in CROSS_LAYER_READERS:
         raise UnknownNameError("A cross-layer transcoder's format", prefix, CROSS_LAYER_READERS)
+    if lazy and prefix not in _LAZY:
+        raise ValueRangeError(
+            f"Decoders can stay in the files of {' and '.join(_LAZY)}; got {prefix}. "
+            "Read it without lazy."
+        )
     found = locate(prefix, path, mirror=mirror, layers=True)
-    given = {key: sites for key, sites in (("reads", reads), ("writes", writes)) if sites}
+    options = {"reads": reads, "writes": writes, "lazy": lazy}
+    given = {key: value for key, value in options.items() if value}
     transcoder = CROSS_LAYER_READERS[prefix](str(found.path), **given)
     transcoder.provenance = found.provenance(name) or transcoder.provenance
     return transcoder
