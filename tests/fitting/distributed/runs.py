@@ -36,6 +36,7 @@ from modelassay.fitting.distributed.selection import kept_of_all, kept_per_token
 from modelassay.fitting.distributed.stream import SharedStream
 from modelassay.fitting.fit import fit
 from modelassay.fitting.logs import Measurement
+from modelassay.fitting.options import TrainingOptions
 from modelassay.subjects.site import Site
 
 D, WIDTH, K, BATCH, STEPS = 12, 50, 4, 32, 25
@@ -58,6 +59,8 @@ RECIPES: dict[str, Recipe] = {
 
 
 RESUMED = [RECIPES["many dead"], RECIPES["JumpReLU"], RECIPES["BatchTopK"]]
+VARIED = [RECIPES["TopK"], RECIPES["BatchTopK"]]
+OPTIONS = TrainingOptions(schedule="cosine", initial_k=10, k_share=0.5, normalisation="whitening")
 INTERRUPTED_AT = 8  # step; the processes agree at the next look
 CASES = 40
 
@@ -192,6 +195,7 @@ def in_two(folder: Path) -> None:
     """Fit on meshes of 1 x 2 and 2 x 1, and go on from what others left."""
     save(folder, "1x2", fitted(list(RECIPES.values()), latent_shards=2))
     save(folder, "2x1", fitted(list(RECIPES.values()), latent_shards=1))
+    save(folder, "options", fitted(VARIED, latent_shards=2, options=OPTIONS))
     for name in ("from_four", "from_one"):
         save(folder, name, fitted(RESUMED, latent_shards=2, checkpoint=folder / name, resume=True))
 

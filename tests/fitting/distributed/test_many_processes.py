@@ -1,5 +1,6 @@
 """Runs of two and four processes on this machine against runs of one."""
 
+import argparse
 import json
 import os
 import shutil
@@ -12,14 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from modelassay.cli.main import app
 from modelassay.core.files import read_json, read_tensors
+from modelassay.decompositions.storage import load_decomposition
 from modelassay.fitting import trainer
 from modelassay.fitting.logs import Measurement
 from tests.fitting.distributed.runs import (
     CASES,
+    OPTIONS,
     RECIPES,
     RESUMED,
+    VARIED,
     Figures,
     fitted,
     selection_case,
@@ -147,6 +153,13 @@ def test_every_process_has_the_same_weights_to_the_bit(
     assert len(set(hashes)) == 1
 
 
+def test_options_mean_the_same_to_many_processes(of_two: Path):
+    found, expected = read_tensors(of_two / "options.safetensors"), fitted(VARIED, options=OPTIONS)
+    assert expected["0.l0"][0] > 5 > expected["0.l0"][-1]
+    for number in range(len(VARIED)):
+        assert_like(found, expected, number)
+
+
 def kept(folder: Path, name: str) -> list[Tensor]:
     return [read_tensors(folder / f"kept_{rank}.safetensors")[name] for rank in range(4)]
 
@@ -199,6 +212,31 @@ def test_one_process_goes_on_from_a_checkpoint_of_four(
     later = {n: t[2:] if t.dtype == torch.float64 else t for n, t in uninterrupted.items()}
     for number in range(len(RESUMED)):
         assert_like(found, later, number)
+
+
+def test_torchrun_fits_from_the_command_line(tmp_path: Path):
+    runner = CliRunner()
+    harvest = ["harvest", "--sites", "resid_post.2", "--corpus", argparse.__file__]
+    made = runner.invoke(app, [*harvest, "--tokens", "6000", "--out", str(tmp_path / "store")])
+    assert made.exit_code == 0, made.stderr
+    asked = ["fit", str(tmp_path / "store"), "--width", "24", "--k", "3", "--tokens", "8192"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*start, "-m", "modelassay", *asked, "--latent-shards", "2", "--out", tmp_path / "two"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Explained variance") == 1
+    assert runner.invoke(app, [*asked, "--out", str(tmp_path / "one")]).exit_code == 0
+    two, one = (load_decomposition(tmp_path / name) for name in ("two", "one"))
+    assert torch.allclose(two.directions, one.directions, atol=1e-4)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
+        "config.json",
+        "log.csv",
+        "weights.safetensors",
+    ]
 
 
 def test_a_process_that_ends_is_an_error_of_the_others(tmp_path: Path):
