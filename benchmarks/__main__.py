@@ -11,7 +11,7 @@ import sys
 
 from benchmarks.peers.environment import found_python
 
-ALL = ("access", "trainer_step", "lookup_floor", "main_job", "synth_sae_bench")
+ALL = ("access", "trainer_step", "lookup_floor", "main_job", "synth_sae_bench", "forecast")
 PEERS = ("peers.written", "peers.step", "peers.quality")
 
 for name in sys.argv[1:] or (ALL + PEERS if found_python() else ALL):
