@@ -25,7 +25,7 @@ from modelassay.subjects.site import Site
 D = 16
 """Width of the planted activations (ours)."""
 _FEATURES, _ACTIVE = 32, 2
-_ROWS, _BATCH, _STEPS, _RATE = 8192, 256, 200, 1e-2
+_ROWS, _BATCH, _STEPS, _RATE = 4096, 128, 150, 1e-2
 _SITE = Site.parse("resid_post.0")
 
 

@@ -20,7 +20,7 @@ EXACT = 1e-9
 """Relative difference below which float64 results are the same (ours)."""
 L0_AGREES = 0.02
 """Largest relative difference of L0 between training and inference (ours)."""
-_TOKENS = 64  # of a look at single tokens
+_TOKENS = 24  # of a look at single tokens
 
 
 def has_the_shapes(case: Case) -> Finding:

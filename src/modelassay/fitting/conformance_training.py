@@ -19,8 +19,8 @@ from modelassay.fitting.conformance_case import (
 from modelassay.fitting.conformance_codes import must_raise, silence
 from modelassay.fitting.learner import Learner
 
-_SHORT = 30  # steps of a run that is looked at, not judged: ours
-_STOP = 13  # the step after which a run is stopped: ours
+_SHORT = 20  # steps of a run that is looked at, not judged: ours
+_STOP = 8  # the step after which a run is stopped: ours
 _SCALE = 1024.0  # a power of two: rounding stays the same
 
 
