@@ -297,8 +297,8 @@ class TestRefusalsOfTheReader:
 
     def test_a_class_that_is_not_known(self, tmp_path):
         self.folder(tmp_path, dict_class_name="x")
-        write_by_hand(tmp_path, config_of("GatedAutoEncoder"), {})
-        self.refuse(tmp_path, ValueRangeError, r"dict_class must be one of .* 'GatedAutoEncoder'")
+        write_by_hand(tmp_path, config_of("IdentityDict"), {})
+        self.refuse(tmp_path, ValueRangeError, r"dict_class must be one of .* 'IdentityDict'")
 
     @pytest.mark.parametrize("key", ["activation_dim", "dict_size"])
     def test_a_config_without_a_size(self, key, tmp_path):

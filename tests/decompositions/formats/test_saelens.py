@@ -218,7 +218,7 @@ class TestFoldersOfBeforeVersion6:
 
     @pytest.mark.parametrize(
         ("key", "value"),
-        [("architecture", "gated"), ("activation_fn_str", "tanh-relu"),
+        [("architecture", "temporal"), ("activation_fn_str", "tanh-relu"),
          ("hook_point", "blocks.3.attn.hook_z"), ("hook_point_head_index", 2),
          ("normalize_activations", "layer_norm")],
     )  # fmt: skip
@@ -383,7 +383,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"architecture": "gated"}, "architecture must be one of standard, .* got 'gated'"),
+            (
+                {"architecture": "temporal"},
+                "architecture must be one of standard, .* got 'temporal'",
+            ),
             ({"normalize_activations": "layer_norm"}, "normalize_activations .* got 'layer_norm'"),
             ({"normalize_activations": "covariance_whitening"}, "got 'covariance_whitening'"),
             ({"reshape_activations": "hook_z"}, "reshape_activations .* got 'hook_z'"),

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from modelassay.core.errors import ShapeError, ValueRangeError
 from modelassay.decompositions.dictionary import Dictionary
+from modelassay.decompositions.gated import GatedActivation
 from modelassay.decompositions.sparsifier import Sparsifier
+from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
 
 _PAPERS = {
@@ -15,6 +17,7 @@ _PAPERS = {
     "topk": ("gao2024",),
     "batchtopk": ("bussmann2024",),
     "jumprelu": ("rajamanoharan2024jumprelu",),
+    "gated": ("rajamanoharan2024gated",),
 }
 
 
@@ -66,6 +69,17 @@ def encoder_bias(dictionary: Dictionary, *, subtracts: bool) -> Float[Tensor, " 
     return (bias.double() + (shift if subtracts else -shift)).to(bias)
 
 
+def gated_biases(
+    activation: GatedActivation, b_gate: Float[Tensor, " width"]
+) -> dict[str, Float[Tensor, " width"]]:
+    """``b_gate``, ``b_mag`` and ``r_mag`` of two encoders with tied directions.
+
+    ``b_mag = o + exp(r) b_gate``, with o and r of the sparsifier (see there).
+    """
+    gain, gate = activation.log_gain.detach(), b_gate.detach()
+    return {"b_gate": gate, "b_mag": activation.offset.detach() + gain.exp() * gate, "r_mag": gain}
+
+
 def require_both_sites(reads: Site | None, writes: Site | None, path: Path) -> None:
     """Refuse a transcoder of which only one side is known.
 
@@ -85,7 +99,8 @@ def require_autoencoder(dictionary: Dictionary) -> None:
     Raises:
         ShapeError: if it is no autoencoder.
     """
-    if dictionary.d_in != dictionary.d_out or dictionary.reads != dictionary.writes:
+    skips = isinstance(dictionary, SkipTranscoder)  # its sites may both be unknown
+    if skips or dictionary.d_in != dictionary.d_out or dictionary.reads != dictionary.writes:
         raise ShapeError(
             "Only dictionaries that reconstruct what they read have this form; got "
             f"{dictionary.d_in} -> {dictionary.d_out}. Save it in our own format instead."

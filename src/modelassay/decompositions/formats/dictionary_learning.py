@@ -23,6 +23,7 @@ from modelassay.decompositions.formats.foreign_files import (
     refusal,
     whole_number,
 )
+from modelassay.decompositions.gated import GatedActivation
 from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
@@ -64,7 +65,12 @@ LAYOUTS = {
     "JumpReluAutoEncoder": Layout(
         linear=False, bias="b_dec", subtracts=False, trainer="JumpReluTrainer"
     ),
+    "GatedAutoEncoder": Layout(
+        linear=True, bias="decoder_bias", subtracts=True, trainer="GatedSAETrainer"
+    ),
 }
+GATED = "GatedAutoEncoder"
+_GATED_BIASES = ("r_mag", "gate_bias", "mag_bias")
 _TOPK = ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 _UNIT_ROWS = ("AutoEncoder", "JumpReluAutoEncoder")
 
@@ -79,7 +85,8 @@ def read_dictionary_learning(folder: str | Path, *, site: Site | None = None) ->
     not its threshold), BatchTopKSAE and MatryoshkaBatchTopKSAE (their threshold),
     JumpReluAutoEncoder. Decoder norms are folded for AutoEncoder, as the library's own loader
     does (the April trainer leaves them free), and for JumpReluAutoEncoder, as its newer versions
-    do when they encode (its trainer keeps them at 1).
+    do when they encode (its trainer keeps them at 1). GatedAutoEncoder's gate is the
+    pre-activation (`GatedActivation`).
 
     Args:
         folder: one trainer's folder.
@@ -165,13 +172,17 @@ def _shapes(dict_class: str, d: int, width: int, groups: list[int]) -> dict[str,
         shapes["group_sizes"] = groups
     if dict_class == "JumpReluAutoEncoder":
         shapes["threshold"] = [width]
+    if dict_class == GATED:
+        del shapes["encoder.bias"]
+        shapes |= {name: [width] for name in _GATED_BIASES}
     return shapes
 
 
 def _matrices(layout: Layout, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     if layout.linear:
         encoder, decoder = weights["encoder.weight"], weights["decoder.weight"]
-        return encoder.t(), weights["encoder.bias"], decoder.t()
+        bias = weights["encoder.bias"] if "encoder.bias" in weights else weights["gate_bias"]
+        return encoder.t(), bias, decoder.t()
     return weights["W_enc"], weights["b_enc"], weights["W_dec"]
 
 
@@ -183,6 +194,9 @@ def _activation(
             return ReLUActivation()
         case "JumpReluAutoEncoder":
             return JumpReLUActivation(weights["threshold"])
+        case "GatedAutoEncoder":
+            gain = weights["r_mag"]
+            return GatedActivation(gain, weights["mag_bias"] - gain.exp() * weights["gate_bias"])
         case "AutoEncoderTopK":
             return TopKActivation(_k(trainer, weights, config_path, path))
         case _:

@@ -13,19 +13,24 @@ from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.formats.assembly import (
     calibrated,
     encoder_bias,
+    gated_biases,
     require_autoencoder,
 )
 from modelassay.decompositions.formats.dictionary_learning import (
     CONFIG_FILE,
+    GATED,
     LAYOUTS,
     WEIGHTS_FILE,
 )
+from modelassay.decompositions.gated import GatedActivation
 from modelassay.decompositions.sparsifiers import (
     BatchTopKActivation,
     JumpReLUActivation,
     ReLUActivation,
     TopKActivation,
 )
+
+_GATED_NAMES = {"b_gate": "gate_bias", "b_mag": "mag_bias", "r_mag": "r_mag"}
 
 
 def write_dictionary_learning(
@@ -38,8 +43,8 @@ def write_dictionary_learning(
     """Write a folder that dictionary_learning's `load_dictionary` reads.
 
     ReLU becomes AutoEncoder or AutoEncoderNew, whichever has its bias; TopK AutoEncoderTopK,
-    BatchTopK BatchTopKSAE and JumpReLU JumpReluAutoEncoder, with the decoder's bias folded into
-    the encoder's where the class has the other convention.
+    BatchTopK BatchTopKSAE, JumpReLU JumpReluAutoEncoder and gated GatedAutoEncoder, with the
+    decoder's bias folded into the encoder's where the class has the other convention.
 
     Args:
         dictionary: an autoencoder.
@@ -67,6 +72,9 @@ def write_dictionary_learning(
     W_enc, W_dec = dictionary.W_enc.detach().cpu(), dictionary.W_dec.detach().cpu()
     if layout.linear:
         weights = {"encoder.weight": W_enc.t(), "encoder.bias": b_enc, "decoder.weight": W_dec.t()}
+        if isinstance(dictionary.activation, GatedActivation):
+            biases = gated_biases(dictionary.activation, weights.pop("encoder.bias"))
+            weights |= {_GATED_NAMES[name]: bias for name, bias in biases.items()}
     else:
         weights = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec}
     weights |= {layout.bias: dictionary.b_dec.detach()} | scalars
@@ -85,6 +93,8 @@ def _class_of(activation: nn.Module, dictionary: Dictionary) -> tuple[str, dict[
             return "AutoEncoderTopK", _scalars(k, -1.0)  # -1: no threshold was tracked
         case BatchTopKActivation(k=k, threshold=threshold):
             return "BatchTopKSAE", _scalars(k, max(calibrated(threshold), 0.0))
+        case GatedActivation():
+            return GATED, {}
         case JumpReLUActivation(threshold=threshold):
             silent = int((dictionary.W_dec.norm(dim=1) == 0).sum())
             if silent:
@@ -95,7 +105,7 @@ def _class_of(activation: nn.Module, dictionary: Dictionary) -> tuple[str, dict[
             return "JumpReluAutoEncoder", {"threshold": threshold.detach()}
         case _:
             raise ValueRangeError(
-                "A sparsifier must be relu, topk, batchtopk or jumprelu to have a class in "
+                "A sparsifier must be relu, topk, batchtopk, jumprelu or gated to have a class in "
                 f"dictionary_learning; got {activation.kind}. Save it in our own format instead."
             )
 

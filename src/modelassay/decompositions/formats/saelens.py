@@ -16,20 +16,27 @@ from torch import Tensor, nn
 
 from modelassay.core.errors import (
     OutputExistsError,
-    ShapeError,
     ValueRangeError,
 )
 from modelassay.core.files import write_json, write_tensors
 from modelassay.decompositions.dictionary import Dictionary
-from modelassay.decompositions.formats.assembly import require_both_sites
-from modelassay.decompositions.formats.foreign_files import check_tensors, read_safetensors
+from modelassay.decompositions.formats.assembly import (
+    gated_biases,
+    require_autoencoder,
+    require_both_sites,
+)
 from modelassay.decompositions.formats.hook_names import hook_of_site, site_of_hook
 from modelassay.decompositions.formats.saelens_config import (
     CONFIG_FILE,
     SaeLensConfig,
     read_config,
 )
-from modelassay.decompositions.sparsifier import Sparsifier
+from modelassay.decompositions.formats.saelens_weights import (
+    WEIGHTS_FILE,
+    activation_of,
+    read_weights,
+)
+from modelassay.decompositions.gated import GatedActivation
 from modelassay.decompositions.sparsifiers import (
     AbsTopKActivation,
     BatchTopKActivation,
@@ -37,9 +44,9 @@ from modelassay.decompositions.sparsifiers import (
     ReLUActivation,
     TopKActivation,
 )
+from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
 
-WEIGHTS_FILE = "sae_weights.safetensors"
 SPARSITY_FILE = "sparsity.safetensors"
 
 _ARCHITECTURES = {
@@ -48,6 +55,7 @@ _ARCHITECTURES = {
     "batchtopk": "batchtopk",
     "abstopk": "abstopk",
     "jumprelu": "jumprelu",
+    "gated": "gated",
 }
 _REFERENCES = {
     "standard": ("bricken2023",),
@@ -56,6 +64,7 @@ _REFERENCES = {
     "abstopk": ("zhu2025",),
     "matryoshka_batchtopk": ("bussmann2025",),
     "jumprelu": ("rajamanoharan2024jumprelu",),
+    "gated": ("rajamanoharan2024gated",),
 }
 
 
@@ -66,12 +75,13 @@ def read_saelens(
     writes: Site | None = None,
     centred: bool | None = None,
 ) -> Dictionary:
-    """Read a SAELens folder: standard, topk, batchtopk, abstopk or jumprelu, any version.
+    """Read a SAELens folder: standard, topk, batchtopk, abstopk, jumprelu or gated, any version.
 
     Exports and checkpoints both: of Matryoshka trainings too, whose nesting acts only in training,
-    and transcoders without a skip connection, which are standard or jumprelu. Half-precision
-    weights become float32. Latent values are in units of the decoder's rows as this function
-    returns them, which for scaled inputs are not SAELens' units.
+    and transcoders, with a skip connection or without, which are standard or jumprelu. Gated ones
+    become a `GatedActivation`, whose gate is the pre-activation. Half-precision weights become
+    float32. Latent values are in units of the decoder's rows as this function returns them, which
+    for scaled inputs are not SAELens' units.
 
     Args:
         folder: holds ``cfg.json`` and ``sae_weights.safetensors``.
@@ -90,7 +100,7 @@ def read_saelens(
     folder = Path(folder)
     config = read_config(folder)
     reads, writes = _sites(config, site, writes, folder)
-    weights = _read_weights(folder, config)
+    weights = read_weights(folder, config)
     W_enc, b_enc, W_dec, b_dec = (weights[k] for k in ("W_enc", "b_enc", "W_dec", "b_dec"))
     if config.finetuned_scale:
         W_dec = W_dec * weights["scaling_factor"].unsqueeze(1)
@@ -110,7 +120,7 @@ def read_saelens(
         b_enc=b_enc,
         W_dec=W_dec,
         b_dec=b_dec,
-        activation=_activation(config, weights),
+        activation=activation_of(config, weights),
         reads=reads,
         writes=writes,
         apply_b_dec_to_input=config.apply_b_dec_to_input,
@@ -118,7 +128,7 @@ def read_saelens(
     )
     if config.input_scale != 1:
         dictionary.fold_input_scale(config.input_scale)
-    return dictionary
+    return SkipTranscoder.around(dictionary, weights["W_skip"].t()) if config.skips else dictionary
 
 
 def write_saelens(
@@ -153,11 +163,7 @@ def write_saelens(
             f"A SAELens folder must be new; got {str(folder)!r} with a {CONFIG_FILE} in it. "
             "Pass force=True to replace it, or choose another place."
         )
-    if dictionary.d_in != dictionary.d_out or dictionary.reads != dictionary.writes:
-        raise ShapeError(
-            "Only dictionaries that reconstruct what they read have this form; got "
-            f"{dictionary.d_in} -> {dictionary.d_out}. Save it in our own format instead."
-        )
+    require_autoencoder(dictionary)
     hook_name = None if dictionary.reads is None else hook_of_site(dictionary.reads)
     architecture, config, thresholds = _inference_form(dictionary.activation, dictionary)
     tensors = {name: getattr(dictionary, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
@@ -181,6 +187,8 @@ def write_saelens(
             "model_from_pretrained_kwargs": {"center_writing_weights": False},
         },
     }
+    if architecture == "gated":
+        del tensors["b_enc"]
     write_tensors(folder / WEIGHTS_FILE, tensors | thresholds)
     if firing_rates is not None:
         # SAELens' constant: a latent that never fired has -10.
@@ -210,10 +218,12 @@ def _inference_form(
             return "jumprelu", {}, {"threshold": filled}
         case JumpReLUActivation(threshold=threshold):
             return "jumprelu", {}, {"threshold": threshold.detach()}
+        case GatedActivation():
+            return "gated", {}, gated_biases(activation, dictionary.b_enc)
         case _:
             raise ValueRangeError(
-                "A sparsifier must be relu, topk, abstopk, batchtopk or jumprelu to have a form in "
-                f"SAELens; got {activation.kind}. Save it in our own format instead."
+                "A sparsifier must be relu, topk, abstopk, batchtopk, jumprelu or gated to have a "
+                f"form in SAELens; got {activation.kind}. Save it in our own format instead."
             )
 
 
@@ -229,46 +239,6 @@ def _sites(
         writes = site_of_hook(config.hook_name_out)
     require_both_sites(reads, writes, folder)
     return reads, writes
-
-
-def _read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
-    """All tensors of the folder, each checked for its place, shape and values."""
-    path = folder / WEIGHTS_FILE
-    weights = read_safetensors(path, "SAELens")
-    if config.architecture == "jumprelu" and "log_threshold" in weights:
-        weights["threshold"] = weights.pop("log_threshold").exp()  # checkpoints of old versions
-    wanted = {
-        "W_enc": [config.d_in, config.d_sae],
-        "b_enc": [config.d_sae],
-        "W_dec": [config.d_sae, config.d_out],
-        "b_dec": [config.d_out],
-    }
-    if config.architecture == "jumprelu":
-        wanted["threshold"] = [config.d_sae]
-    if config.architecture == "batchtopk":
-        wanted["topk_threshold"] = []
-    if config.finetuned_scale or _is_idle(weights.get("scaling_factor")):
-        wanted["scaling_factor"] = [config.d_sae]
-    return check_tensors(weights, wanted, path)
-
-
-def _is_idle(factor: Tensor | None) -> bool:
-    """Whether old folders' factor per latent is there and all ones: it was stored unused."""
-    return factor is not None and bool((factor == 1).all())
-
-
-def _activation(config: SaeLensConfig, weights: dict[str, Tensor]) -> Sparsifier:
-    match config.architecture:
-        case "standard":
-            return ReLUActivation()
-        case "topk":
-            return TopKActivation(config.k or 1)
-        case "abstopk":
-            return AbsTopKActivation(config.k or 1)
-        case "batchtopk":
-            return BatchTopKActivation(config.k or 1, float(weights["topk_threshold"]))
-        case "jumprelu":
-            return JumpReLUActivation(weights["threshold"])
 
 
 def _centring_encoder(

@@ -11,9 +11,14 @@ from modelassay.core.files import read_json
 CONFIG_FILE = "cfg.json"
 SCALER_FILE = "activation_scaler.json"
 
-Architecture = Literal["standard", "topk", "batchtopk", "abstopk", "jumprelu"]
-_ARCHITECTURES = ("standard", "topk", "batchtopk", "abstopk", "jumprelu")
-_TRANSCODERS = {"transcoder": "standard", "jumprelu_transcoder": "jumprelu"}
+Architecture = Literal["standard", "topk", "batchtopk", "abstopk", "jumprelu", "gated"]
+_ARCHITECTURES = ("standard", "topk", "batchtopk", "abstopk", "jumprelu", "gated")
+_TRANSCODERS = {
+    "transcoder": "standard",
+    "skip_transcoder": "standard",
+    "jumprelu_transcoder": "jumprelu",
+    "jumprelu_skip_transcoder": "jumprelu",
+}
 _NESTED = "matryoshka_batchtopk"  # in checkpoints; at inference it is batchtopk
 
 # Version 6 and later: what acts on the forward pass, and what is known not to. Any other key
@@ -60,6 +65,8 @@ class SaeLensConfig:
     """Whether a factor per latent is applied before decoding (old folders)."""
     transcodes: bool
     """Whether it reconstructs another site than it reads."""
+    skips: bool
+    """Whether there is a linear path beside the latents."""
     hook_name: str | None
     hook_name_out: str | None
     """What a transcoder's reconstructions stand for."""
@@ -147,6 +154,7 @@ def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
         input_scale=scale,
         finetuned_scale=bool(content.get("finetuning_scaling_factor", False)),
         transcodes=transcodes,
+        skips=transcodes and "skip" in str(named),
         hook_name=content.get("hook_name"),
         hook_name_out=content.get("hook_name_out"),
         centred=bool(kwargs.get("center_writing_weights", False)),
