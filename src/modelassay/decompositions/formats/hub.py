@@ -155,7 +155,7 @@ def _pattern(file: str) -> str:
 
 
 def _unreachable(place: Place, files: Sequence[str], error: Exception) -> CorruptFileError:
-    line = (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+    line = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0].rstrip(".")
     return _absent(place, files, "the Hugging Face hub", line)
 
 
