@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import modelassay
+from modelassay.cli.architectures import architectures
 from modelassay.cli.audit import audit
 from modelassay.cli.cite import cite
 from modelassay.cli.convert import convert
@@ -121,6 +122,7 @@ app.command(
 app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)
 app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
 app.add_typer(testbeds, name="testbeds")
+app.add_typer(architectures, name="architectures")
 
 
 def main() -> None:

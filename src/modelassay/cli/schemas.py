@@ -312,7 +312,7 @@ class TestbedShowResult(TypedDict):
 
 
 class CheckEntry(TypedDict):
-    """One demand on a testbed."""
+    """One demand on a testbed or an architecture."""
 
     name: str
     passed: bool
@@ -515,3 +515,35 @@ class PlanResult(TypedDict):
     """Groups of such devices, each with its share of the tokens."""
     devices: int
     warnings: list[str]
+
+
+class ArchitectureEntry(TypedDict):
+    """One recipe."""
+
+    name: str
+    summary: str
+    references: list[str]
+
+
+class ArchitectureListResult(TypedDict):
+    """What `modelassay architectures list --json` prints."""
+
+    schema_version: int
+    architectures: list[ArchitectureEntry]
+
+
+class ArchitectureVerdict(TypedDict):
+    """How one recipe fares in the conformance suite."""
+
+    name: str
+    recipe: str
+    passed: bool
+    checks: list[CheckEntry]
+
+
+class ArchitectureCheckResult(TypedDict):
+    """What `modelassay architectures check --json` prints."""
+
+    schema_version: int
+    passed: bool
+    architectures: list[ArchitectureVerdict]
