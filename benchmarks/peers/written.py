@@ -20,6 +20,7 @@ from modelassay.core.errors import ModelassayError
 from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.formats.registry import WRITERS, write_dictionary
+from modelassay.decompositions.gated import GatedActivation
 from modelassay.decompositions.sparsifiers import (
     AbsTopKActivation,
     BatchTopKActivation,
@@ -30,6 +31,7 @@ from modelassay.decompositions.sparsifiers import (
 )
 from modelassay.subjects.site import Site
 
+FORMATS = tuple(to for to in WRITERS if to != "modelassay")
 D, WIDTH, K, TOKENS = 12, 24, 4, 64
 HERE, THERE = Site("resid_post", 3), Site("mlp_out", 4)
 
@@ -45,6 +47,7 @@ def dictionaries() -> Iterator[tuple[str, Dictionary]]:
         GroupMaxActivation(K),
         BatchTopKActivation(K, 0.7),
         JumpReLUActivation(thresholds),
+        GatedActivation(thresholds - 0.5, thresholds / 2),
     ):
         for subtracts in (True, False):
             convention = "x - b_dec" if subtracts else "x"
@@ -86,28 +89,29 @@ def main() -> None:
     add_option(parser)
     python = peers_python(parser.parse_args().python)
     x = 2 * torch.randn(TOKENS, D, generator=generator(1)) + 0.5
-    print("| format | dictionary | codes | reconstructions |\n|---|---|---|---|")
+    names: dict[str, tuple[str, str]] = {}
+    refused: dict[str, list[str]] = {to: [] for to in FORMATS}
     with tempfile.TemporaryDirectory() as root:
-        rows: dict[str, tuple[str, str, str]] = {}
         for number, (name, dictionary) in enumerate(dictionaries()):
             with torch.no_grad():
                 codes, reconstruction = dictionary.encode(x).dense(), dictionary(x)
-            for to in WRITERS:
-                if to == "modelassay":
-                    continue
-                folder = Path(root) / to / str(number)
+            tensors = {"x": x, "features": codes, "reconstruction": reconstruction}
+            for to in FORMATS:
+                folder = Path(root) / to / f"{number:02}"
                 try:
                     write_dictionary(dictionary, folder, to=to)
-                except ModelassayError as error:
-                    rows[f"{to}/{number}"] = (to, name, f"not written: {type(error).__name__}")
+                except ModelassayError:
+                    refused[to].append(name)
                     continue
-                rows[f"{to}/{number}"] = (to, name, "")
-                tensors = {"x": x, "features": codes, "reconstruction": reconstruction}
+                names[f"{to}/{number:02}"] = (to, name)
                 save_file(tensors, folder / "expected.safetensors")
         differences = json.loads(run_in(python, "check_written", root).splitlines()[-1])
-    for key, (to, name, refused) in sorted(rows.items()):
-        found = refused + " | –" if refused else "{:.1e} | {:.1e}".format(*differences[key])
-        print(f"| {to} | {name} | {found} |")
+    print("| format | dictionary | codes | reconstructions |\n|---|---|---|---|")
+    for key, (to, name) in sorted(names.items()):
+        codes_differ, reconstructions_differ = differences[key]
+        print(f"| {to} | {name} | {codes_differ:.1e} | {reconstructions_differ:.1e} |")
+    for to in FORMATS:
+        print(f"\nNo form in {to}, and refused: {'; '.join(refused[to])}.")
 
 
 if __name__ == "__main__":
