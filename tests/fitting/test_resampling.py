@@ -92,7 +92,7 @@ def test_restarted_latents_stand_at_inputs_and_the_others_where_they_stood(recip
     assert dictionary.b_enc[DEAD].count_nonzero() == 0
     if isinstance(recipe, JumpReLU):
         mean = before["activation.threshold"][LIVING].mean()
-        assert torch.allclose(dictionary.activation.threshold[DEAD], mean.expand(3))
+        assert torch.allclose(learner.parameters["activation.threshold"][DEAD], mean.expand(3))
     after = learner.state()
     for name in ("W_enc", "W_enc.exp_avg", "W_enc.exp_avg_sq"):
         assert torch.equal(after[name][:, LIVING], before[name][:, LIVING]), name

@@ -21,7 +21,11 @@ def with_dead_latent_policy(training: Training, options: TrainingOptions) -> Tra
     bare = replace(training, objectives=others, resampling=None)
     match options.dead_latents:
         case "auxk":
-            return replace(bare, objectives=(*others, AuxK(coefficient=options.auxk_coefficient)))
+            auxk = AuxK(
+                coefficient=options.auxk_coefficient,
+                straight_through=options.auxk_straight_through,
+            )
+            return replace(bare, objectives=(*others, auxk))
         case "pre_activation":
             policy = PreActivation(coefficient=options.pre_activation_coefficient)
             return replace(bare, objectives=(*others, policy))

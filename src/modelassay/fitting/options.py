@@ -49,8 +49,11 @@ class TrainingOptions:
     the TopK family, nothing for others), AuxK, the pre-activation loss, resampling, or nothing."""
     auxk_coefficient: float = 1 / 32
     """Where `dead_latents` is "auxk" (Gao et al. 2024, appendix A.2)."""
-    pre_activation_coefficient: float = 3e-6
-    """Where `dead_latents` is "pre_activation"."""
+    auxk_straight_through: bool = False
+    """Whether AuxK teaches latents that are negative everywhere, too (see `AuxK`)."""
+    pre_activation_coefficient: float = 3e-3
+    """Where `dead_latents` is "pre_activation" (ours: the reference's 3e-6 is for runs of 10^5
+    steps, and does nothing in 10^3)."""
     resampling_share: float = 0.1
     """Steps from one resampling to the next, as a share of the run's, where `dead_latents` is
     "resample" (ours)."""

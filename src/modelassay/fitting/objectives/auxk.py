@@ -20,9 +20,10 @@ class AuxK:
     |r - r̂|² / mean |r - mean r|²`. Dead latents alone get a gradient from it; it is 0 while there
     are none.
 
-    Where every latent is chosen on its own (ReLU, JumpReLU, gated), the largest pre-activations
-    count whatever their sign (ours): a dead latent there lies below its bound on every token, so
-    that rectified it would be 0, and the term would teach it nothing.
+    A dead latent whose pre-activations are negative on every token learns nothing from it, as its
+    rectified values are 0. Where every latent is chosen on its own (ReLU, gated) all dead ones
+    are such, and with `straight_through` the others are treated alike: the values are the same,
+    but the gradient passes as if they were not rectified (ours).
 
     Reference:
         Gao et al. 2024, "Scaling and evaluating sparse autoencoders", appendix A.2; d / 2
@@ -31,6 +32,8 @@ class AuxK:
 
     coefficient: float = 1 / 32
     """α (Gao et al. 2024, appendix A.2)."""
+    straight_through: bool = False
+    """Whether negative pre-activations pass on a gradient where latents are compared, too."""
 
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
@@ -46,11 +49,13 @@ class AuxK:
         )
         k = max(1, min(residual.shape[1] // 2, len(dead)))
         x, activation = forward.activations, dictionary.activation
-        if activation.compares_latents and not activation.signed:
+        if activation.signed:
+            values, indices = encode_slots(x, *weights, lambda pre: abs_topk(pre, k), centre=centre)
+        elif activation.compares_latents and not self.straight_through:
             values, indices = encode_topk(x, *weights, k, centre=centre)
         else:
-            select = abs_topk if activation.signed else topk
-            values, indices = encode_slots(x, *weights, lambda pre: select(pre, k), centre=centre)
+            values, indices = encode_slots(x, *weights, lambda pre: topk(pre, k), centre=centre)
+            values = values + (values.relu() - values).detach()
         left = residual - sparse_decode(values, indices, dictionary.W_dec.index_select(0, dead))
         # A residual of no variance has nothing to teach; the floor only keeps 0 / 0 away.
         variance = (residual - residual.mean(0)).square().sum().clamp(min=1e-12)

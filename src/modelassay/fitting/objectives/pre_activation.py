@@ -25,8 +25,9 @@ class PreActivation:
         techniques" (there for JumpReLU alone, with λ = 3e-6, in runs of 10^5 steps and more).
     """
 
-    coefficient: float = 3e-6
-    """λ, for activations scaled to a mean norm of sqrt(d)."""
+    coefficient: float = 3e-3
+    """λ, for activations scaled to a mean norm of sqrt(d) (ours, for runs of 10^3 steps, in which
+    Adam still remembers the large gradients from before a latent died)."""
 
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
