@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--windows", type=int, default=10, help="points of each curve")
     parser.add_argument("--trainers", default=",".join(TRAINERS), help="comma-separated")
+    parser.add_argument("--rates", type=float, nargs="+", help="of the sweep, for every trainer")
     parser.add_argument(
         "--own-window",
         action="store_true",
