@@ -103,8 +103,9 @@ def print_rows(architecture: str, rows: Sequence[dict[str, Any]]) -> None:
         median = statistics.median(costs)
         ratio = "–" if ours is None else f"{median / statistics.median(ours):.1f}"
         print(
-            f"| {architecture} | {row['trainer']}, torch {row['torch']} | {median:.2f} ({min(costs):.2f} to "
-            f"{max(costs):.2f}) | {ratio} | {row['milliseconds']:.0f} | {row['unit']:.1f} | "
+            f"| {architecture} | {row['trainer']}, torch {row['torch']} | "
+            f"{median:.2f} ({min(costs):.2f} to {max(costs):.2f}) | "
+            f"{ratio} | {row['milliseconds']:.0f} | {row['unit']:.1f} | "
             f"{row['peak'] / 1e6:.0f} |",
             flush=True,
         )
