@@ -12,6 +12,7 @@ ScheduleName = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Normalisation = Literal["scale", "whitening"]
 DeadLatentPolicy = Literal["default", "auxk", "pre_activation", "resample", "none"]
+BadBatchPolicy = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,9 @@ class TrainingOptions:
     resampling_gain: float = 0.2
     """Norm of a resampled latent's encoder column, as a multiple of the living ones' mean
     (Bricken et al. 2023)."""
+    bad_batches: BadBatchPolicy = "stop"
+    """What is done about batches with NaN or Inf: stop with an error that names them, or leave
+    them out, as if they had not come, and count them."""
 
     def __post_init__(self) -> None:
         for name, allowed in _ALLOWED.items():
@@ -115,6 +119,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "normalisation": get_args(Normalisation),
     "dead_latents": get_args(DeadLatentPolicy),
+    "bad_batches": get_args(BadBatchPolicy),
 }
 
 USUAL = TrainingOptions()
