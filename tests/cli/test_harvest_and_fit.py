@@ -141,15 +141,19 @@ def test_an_output_that_is_a_file_is_refused(store: tuple[Path, Result], tmp_pat
 def test_fit_takes_the_options_of_training(store: tuple[Path, Result], tmp_path: Path):
     chosen = ["--optimizer", "signum", "--schedule", "cosine", "--initial-k", "12"]
     more = ["--normalisation", "whitening", "--precision", "auto", "--learning-rate", "0.002"]
+    more += ["--dead-latents", "resample"]
     result = run(*FIT, store[0], "--out", tmp_path, *chosen, *more, "--json")
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)["provenance"]["facts"]
     asked = {"optimizer": "signum", "schedule": "cosine", "initial_k": 12, "learning_rate": 0.002}
     assert facts.items() >= asked.items()
     assert (facts["normalisation"], facts["precision"]) == ("whitening", "float32")
+    assert facts["dead_latents"] == "resample"
     assert run(*FIT, store[0], "--out", tmp_path / "x", "--optimizer", "sgd").exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["OptimizerName", "ScheduleName", "Precision", "Normalisation"])
+@pytest.mark.parametrize(
+    "name", ["OptimizerName", "ScheduleName", "Precision", "Normalisation", "DeadLatentPolicy"]
+)
 def test_choices_at_the_command_line_are_those_of_training(name: str):
     assert getattr(cli_options, name) == getattr(training_options, name)

@@ -7,6 +7,7 @@ import typer
 
 from modelassay.cli.options import (
     AsJson,
+    DeadLatentPolicy,
     Device,
     FitKind,
     Force,
@@ -50,6 +51,9 @@ def fit(
     normalisation: Annotated[
         Normalisation, typer.Option(help="Train on scaled or on whitened activations.")
     ] = "scale",
+    dead_latents: Annotated[
+        DeadLatentPolicy, typer.Option(help="What is done about latents that no longer fire.")
+    ] = "default",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/dictionary"),
     as_json: AsJson = False,
     latent_shards: Annotated[
@@ -82,6 +86,7 @@ def fit(
             initial_k=initial_k,
             precision=precision,
             normalisation=normalisation,
+            dead_latents=dead_latents,
         ),
         latent_shards=latent_shards,
         out=out,

@@ -143,8 +143,9 @@ class SharedAuxK:
                 centre=dictionary.b_dec.detach() if dictionary.apply_b_dec_to_input else None,
             )
         sizes = values.detach().abs() if activation.signed else values.detach()
-        # As in `AuxK`: only where latents are compared must a value be positive.
-        floor = 0.0 if activation.compares_latents else -math.inf
+        # As in `AuxK`: what is not positive counts as 0, and yet may pass on a gradient.
+        through = self.term.straight_through or not activation.compares_latents
+        floor = -math.inf if through and not activation.signed else 0.0
         missing = (0, slots - values.shape[1])
         kept = kept_per_token(
             F.pad(sizes, missing, value=floor),
@@ -153,6 +154,8 @@ class SharedAuxK:
             self.mesh.latents,
             floor,
         )
+        if not activation.signed:
+            values = values + (values.relu() - values).detach()
         return values * kept[:, : values.shape[1]], indices
 
     def _variance(self, residual: Float[Tensor, "token d"]) -> Float[Tensor, ""]:
