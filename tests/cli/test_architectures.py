@@ -16,8 +16,11 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_architecture.p
 
 @pytest.fixture(autouse=True)
 def _only_here() -> Iterator[None]:
-    """What a test registers, other tests do not find."""
+    """Others' architectures are not known here, nor those of a test elsewhere."""
     before = [(known, dict(known)) for known in (RECIPES, SPARSIFIERS)]
+    for known, kept in before:
+        for name in [n for n, kind in kept.items() if not kind.__module__.startswith("modelassay")]:
+            del known[name]
     yield
     for known, kept in before:
         known.clear()

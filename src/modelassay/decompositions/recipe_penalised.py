@@ -108,7 +108,9 @@ class AnnealedL1(Recipe):
         site: Site | None,
     ) -> Dictionary:
         """An untrained dictionary; see `Recipe.build`."""
-        return _rectified(self, d_in, d_out, data_mean, generator, site)
+        dictionary = _rectified(self, d_in, d_out, data_mean, generator, site)
+        dictionary.name = f"Annealed {dictionary.name}"
+        return dictionary
 
 
 def _rectified(
