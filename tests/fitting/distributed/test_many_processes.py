@@ -223,6 +223,7 @@ def test_torchrun_fits_from_the_command_line(tmp_path: Path):
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*start, "-m", "modelassay", *asked, "--latent-shards", "2", "--out", tmp_path / "two"],
+        check=False,
         capture_output=True,
         text=True,
         timeout=200,
@@ -237,6 +238,19 @@ def test_torchrun_fits_from_the_command_line(tmp_path: Path):
         "log.csv",
         "weights.safetensors",
     ]
+
+
+def test_processes_of_torchrun_come_together_more_than_once(tmp_path: Path):
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*start, str(PROGRAM), "in_two_again_and_again", str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=200,
+    )
+    first, *others = (read_tensors(tmp_path / f"{time}.safetensors") for time in range(3))
+    for other in others:
+        assert all(torch.equal(other[name], tensor) for name, tensor in first.items())
 
 
 def test_a_process_that_ends_is_an_error_of_the_others(tmp_path: Path):

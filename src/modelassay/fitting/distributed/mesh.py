@@ -9,6 +9,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from modelassay.core.errors import ValueRangeError, WorkerError
 
@@ -150,7 +152,17 @@ def _join(device: torch.device, timeout: timedelta) -> None:
         )
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=timeout)
+        store, rank, n_processes = next(rendezvous("env://", timeout=timeout))
+        # torchrun keeps what processes wrote when they came together before: without a name of
+        # its own a second run in the same processes would look for those of the first.
+        meeting = store.add(f"modelassay/process {rank}", 1)
+        dist.init_process_group(
+            backend,
+            store=PrefixStore(f"modelassay/meeting {meeting}", store),
+            rank=rank,
+            world_size=n_processes,
+            timeout=timeout,
+        )
     except RuntimeError as error:
         raise WorkerError(
             f"All processes must come together at the start; got: {error}. "

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from modelassay.activations.stream import ActivationStream
+from modelassay.activations.stream import BatchStream
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.checkpoints import Checkpoint, write_checkpoint
 from modelassay.fitting.distributed.checkpoints import read_part, write_sharded
@@ -29,7 +29,7 @@ class Processes(ABC):
     """Whether this process speaks for all: shows progress, writes logs."""
 
     @abstractmethod
-    def stream(self, stream: ActivationStream) -> ActivationStream | SharedStream:
+    def stream(self, stream: BatchStream) -> BatchStream:
         """This process's share of the batches."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class OneProcess(Processes):
 
     is_first = True
 
-    def stream(self, stream: ActivationStream) -> ActivationStream:
+    def stream(self, stream: BatchStream) -> BatchStream:
         """The batches."""
         return stream
 
@@ -112,7 +112,7 @@ class ManyProcesses(Processes):
         """Whether this is the first process."""
         return self.mesh.is_first
 
-    def stream(self, stream: ActivationStream) -> SharedStream:
+    def stream(self, stream: BatchStream) -> SharedStream:
         """This process's rows of every batch."""
         return SharedStream(stream, self.mesh)
 

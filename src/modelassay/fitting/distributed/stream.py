@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from modelassay.activations.stream import ActivationStream
+from modelassay.activations.stream import BatchStream
 from modelassay.core.errors import ValueRangeError
 from modelassay.fitting.distributed.mesh import ProcessMesh
 
@@ -23,7 +23,7 @@ class SharedStream:
         ValueRangeError: if the batches cannot be divided equally.
     """
 
-    def __init__(self, stream: ActivationStream, mesh: ProcessMesh) -> None:
+    def __init__(self, stream: BatchStream, mesh: ProcessMesh) -> None:
         if stream.batch_tokens % mesh.token_shards:
             raise ValueRangeError(
                 f"batch_tokens must be a multiple of the {mesh.token_shards} processes that divide "
