@@ -12,7 +12,7 @@ from modelassay.decompositions.bags import offsets_of, offsets_of_slots, rows_of
 _GROUP = 16  # best of 8, 16 and 32 on CPU: reference/performance.md
 _WORD = 8  # booleans that are looked at together: as many bytes as the widest integer has
 _CROWDED = 4  # above a quarter of the words, looking at all entries is faster: ours, measured
-_SPARSE = 2  # below half, it pays on CPU to take out values of 0 first: ours, measured
+_SPARSE = 2  # below half, values of 0 are taken out first on CPU: ours
 
 
 @final
