@@ -2,7 +2,9 @@ import pytest
 
 from modelassay.core.errors import TooFewTokensError, ValueRangeError
 from modelassay.decompositions.recipes import TopK
+from modelassay.fitting.options import TrainingOptions
 from modelassay.fitting.plan import Plan, default_learning_rate
+from modelassay.fitting.schedules import Schedule
 from modelassay.subjects.site import Site
 
 RECIPE = TopK(width=64, k=4)
@@ -14,6 +16,7 @@ def plan(
     batch_tokens: int = 100,
     learning_rate: float | None = None,
     seed: int | list[int] = 0,
+    options: TrainingOptions | None = None,
 ) -> Plan:
     return Plan.of(
         [RECIPE] if recipes is None else recipes,
@@ -22,6 +25,7 @@ def plan(
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         seed=seed,
+        options=options or TrainingOptions(),
     )
 
 
@@ -61,3 +65,22 @@ def test_other_faults_are_named():
         plan(seed=[1, 2])
     with pytest.raises(ValueRangeError, match=r"learning_rate must be finite and above 0; got -1"):
         plan(learning_rate=-1.0)
+
+
+def test_other_optimisers_have_a_rate_of_their_own_in_proportion_to_adams():
+    adam, signum, muon = (
+        default_learning_rate(1024, 500, name) for name in ("adam", "signum", "muon")
+    )
+    assert adam == default_learning_rate(1024, 500)
+    assert signum == pytest.approx(0.2 * adam)
+    assert muon == pytest.approx(0.5 * adam)
+    made = plan(options=TrainingOptions(optimizer="signum"))
+    assert made.learning_rates == (default_learning_rate(64, 10, "signum"),)
+
+
+def test_options_are_part_of_the_plan_and_make_its_schedule():
+    options = TrainingOptions(schedule="cosine", decay_share=0.5, initial_k=9)
+    made = plan(options=options)
+    assert made.as_json()["options"] == options.as_json()
+    assert made.schedule == Schedule.of(10, options)
+    assert plan().options == TrainingOptions()
