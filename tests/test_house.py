@@ -84,8 +84,12 @@ def test_imports_stand_at_the_top_except_in_the_command_line():
     assert not offenders
 
 
-OPTIONAL = {"wandb", "torch.utils.tensorboard.writer"}
-"""Packages of extras, imported where they are used."""
+OPTIONAL = {
+    "wandb",
+    "torch.utils.tensorboard.writer",
+    "modelassay.decompositions.kernels_triton",  # which imports triton
+}
+"""Packages of extras and what needs them, imported where they are used."""
 
 
 def test_no_path_of_one_machine_is_committed():
