@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modelassay.activations.harvest import Harvest
+from modelassay.activations.harvest import Harvest, harvest
+from modelassay.activations.stdlib import stdlib_corpus
 from modelassay.core.errors import ProvenanceError, ValueRangeError
 from modelassay.core.progress import SILENT
 from modelassay.decompositions.dictionary import Dictionary, Recipe
@@ -34,6 +35,7 @@ from modelassay.fitting.finishing import (
 from modelassay.fitting.fit import fit, learners_of
 from modelassay.fitting.options import OptimizerName, TrainingOptions
 from modelassay.fitting.plan import Plan
+from modelassay.subjects.load import load_subject
 
 TOP_K = TopK(width=64, k=3)
 BATCH_TOP_K = BatchTopK(width=64, k=3)
@@ -111,7 +113,8 @@ def test_checkpoint_of_other_options_is_refused(planted: Harvest, tmp_path: Path
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimiser_learns_at_its_default_rate(planted: Harvest, name: OptimizerName):
     heldout = planted.select("heldout").activations()
-    fitted = fit(TOP_K, planted, options=TrainingOptions(optimizer=name), **LONGER)
+    long_enough = LONGER | {"tokens": 200 * 256}
+    fitted = fit(TOP_K, planted, options=TrainingOptions(optimizer=name), **long_enough)
     start = TOP_K.build(32, 32, heldout.mean(0), torch.Generator().manual_seed(0), None)
     assert explained_variance(fitted, heldout) > 0.75 > 0.5 > explained_variance(start, heldout)
     assert torch.allclose(fitted.directions.norm(dim=1), torch.ones(64), atol=1e-5)
@@ -226,3 +229,22 @@ def test_provenance_names_every_option(planted: Harvest):
     facts = dictionary.provenance.facts
     assert options.facts().keys() <= facts.keys()
     assert (facts["optimizer"], facts["precision"]) == ("muon", "float32")
+
+
+@pytest.mark.slow
+def test_training_and_inference_are_equally_sparse_on_a_language_model():
+    subject = load_subject("bundled")
+    activations = harvest(subject, stdlib_corpus(), "resid_post.2", tokens=40_000, progress=SILENT)
+    recipes = [BatchTopK(width=256, k=16), Matryoshka(width=256, k=16), TopK(width=256, k=16)]
+    fitted = fit(recipes, activations, tokens=60 * 512, batch_tokens=512, progress=SILENT)
+    rows = activations.select("heldout").activations().float()
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    once, again = rows[order[::2]], rows[order[1::2]]
+    for dictionary in fitted:
+        assert dictionary.provenance is not None
+        assert abs(float(dictionary.provenance.facts["l0_gap"] or 0)) < 0.02
+        # Nor does it matter that the threshold comes from the tokens that it is judged on.
+        calibrate_on(dictionary, once)
+        gap = sparsity_gap(dictionary, again, 512)
+        assert gap.training == pytest.approx(16, rel=1e-3)
+        assert abs(gap.relative) < 0.02
