@@ -21,7 +21,7 @@ from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import BatchTopK, TopK
 from modelassay.fitting.distributed.processes import ManyProcesses, processes_of
-from modelassay.fitting.fit import learners_of
+from modelassay.fitting.learners import learners_of
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.site import Site
 

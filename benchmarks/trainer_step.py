@@ -24,7 +24,7 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
-from modelassay.fitting.fit import learners_of
+from modelassay.fitting.learners import learners_of
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.site import Site
 

@@ -234,7 +234,7 @@ def test_checkpoint_of_other_activations_is_refused(
 ):
     fit(TOP_K, planted, checkpoint=tmp_path / "run", **SHORT)
     other = make_harvest(planted_rows.flip(1))
-    with pytest.raises(ProvenanceError, match="activations was"):
+    with pytest.raises(ProvenanceError, match=r"activations\.resid_post\.1 was"):
         fit(TOP_K, other, checkpoint=tmp_path / "run", resume=True, **SHORT)
 
 

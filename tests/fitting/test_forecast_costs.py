@@ -17,7 +17,7 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
-from modelassay.fitting.fit import CHUNK_TOKENS, learners_of
+from modelassay.fitting.learners import CHUNK_TOKENS, learners_of
 from modelassay.fitting.forecast_costs import (
     checkpoint_bytes,
     dense_products,

@@ -14,6 +14,7 @@ from modelassay.fitting.learner import DataScale, Learner
 from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.reconstruction import Reconstruction
 from modelassay.fitting.schedules import Schedule
+from modelassay.fitting.sites import SiteGroup
 from modelassay.fitting.trainer import LOOK_EVERY_STEPS, CheckpointPlan, Trainer
 from modelassay.fitting.training import Training
 
@@ -78,11 +79,9 @@ def trainer_of(
         workspace=torch.empty(4 * WIDTH),
     )
     return Trainer(
-        [learner],
+        [SiteGroup(site="resid_post.1", learners=(learner,), columns=slice(D))],
         batches,
-        scale=1.0,
         schedule=schedule,
-        site="resid_post.1",
         device=torch.device("cpu"),
         checkpoints=CheckpointPlan(directory=directory, configuration={}) if directory else None,
         logs=[log] if log else [],

@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.peers.trainers.job import Job, threshold_for
 from modelassay.activations.statistics import Moments
 from modelassay.decompositions.recipes import RECIPES, Recipe
-from modelassay.fitting.fit import learners_of
+from modelassay.fitting.learners import learners_of
 from modelassay.fitting.normalisation import input_scale
 from modelassay.fitting.plan import Plan
 from modelassay.fitting.trainer import LOOK_EVERY_STEPS

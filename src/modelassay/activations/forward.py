@@ -75,7 +75,11 @@ class ForwardPass:
         )
 
     def rows(
-        self, numbers: Int[Tensor, " picked"], sites: Sequence[Site] | None = None
+        self,
+        numbers: Int[Tensor, " picked"],
+        sites: Sequence[Site] | None = None,
+        *,
+        refuse_non_finite: bool = True,
     ) -> Iterator[dict[Site, Float[Tensor, "token width"]]]:
         """The measured tokens' activations in RAM, batch by batch.
 
@@ -85,9 +89,10 @@ class ForwardPass:
         Args:
             numbers: which of the contexts to run, in this order.
             sites: which of the sites to read; None for all.
+            refuse_non_finite: whether NaN and Inf are refused, or handed on.
 
         Raises:
-            NonFiniteError: if an activation is NaN or infinite.
+            NonFiniteError: if an activation is NaN or infinite, and that is refused.
         """
         sites = self.sites if sites is None else sites
         until = _last(sites)
@@ -104,7 +109,8 @@ class ForwardPass:
                 values = seen[site].flatten(0, 1).flatten(1)
                 kept = values.index_select(0, measured.to(values.device))
                 rows[site] = kept.to("cpu", self.dtype)
-            _refuse_non_finite(rows, batch, chosen)
+            if refuse_non_finite:
+                _refuse_non_finite(rows, batch, chosen)
             yield rows
 
 

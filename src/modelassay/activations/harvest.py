@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 import torch
@@ -14,9 +12,10 @@ from torch import Tensor
 from modelassay.activations.corpus import Corpus, Split, TokenizedCorpus
 from modelassay.activations.folder import Folder
 from modelassay.activations.forward import DTYPES, ForwardPass
+from modelassay.activations.joined import JoinedMatrix
 from modelassay.activations.manifest import Manifest, StoredFile
 from modelassay.activations.matrix import RowMatrix
-from modelassay.activations.source import ActivationSource
+from modelassay.activations.source import ActivationSource, place_in
 from modelassay.activations.statistics import Moments
 from modelassay.activations.store import StoreWriter, pack_contexts, read_store
 from modelassay.activations.stream import ActivationStream, RowBlocks
@@ -87,9 +86,7 @@ class Harvest(ActivationSource):
         """Mean, covariance and norm of a site's activations; computed once."""
         site = self.find(site)
         if site not in self._moments:
-            matrix = self.matrices[site]
-            pieces = map(Moments.of, matrix.chunks())
-            self._moments[site] = reduce(add, pieces, Moments.zero(matrix.width))
+            self._moments[site] = self.matrices[site].moments()
         return self._moments[site]
 
     def stream(
@@ -107,6 +104,40 @@ class Harvest(ActivationSource):
             generator=generator,
             epochs=epochs,
         )
+
+    def joint_stream(
+        self,
+        sites: Sequence[Site],
+        *,
+        batch_tokens: int,
+        generator: torch.Generator,
+        epochs: int | None = None,
+        refuse_non_finite: bool = True,
+    ) -> ActivationStream:
+        """Several sites in one random order, side by side: see `ActivationSource`.
+
+        Memory-mapped matrices of more than 4 GiB together are read in blocks, so that the order
+        is no longer that of a site alone.
+        """
+        del refuse_non_finite
+        joined = JoinedMatrix(matrices=tuple(self.matrices[self.find(site)] for site in sites))
+        return ActivationStream(
+            RowBlocks.of(joined), batch_tokens=batch_tokens, generator=generator, epochs=epochs
+        )
+
+    def joint_moments(self, sites: Sequence[Site], *, finite_only: bool = False) -> list[Moments]:
+        """The moments of several sites."""
+        if finite_only:
+            return [self.matrices[self.find(site)].moments(finite_only=True) for site in sites]
+        return [self.moments(site) for site in sites]
+
+    def non_finite(self, site: Site) -> Int[Tensor, " bad"]:
+        """Numbers of the rows with NaN or Inf at a site."""
+        return self.matrices[self.find(site)].non_finite()
+
+    def place_of(self, row: int) -> str:
+        """Context, token and document of a row."""
+        return place_in(self.contexts, row)
 
 
 def harvest(

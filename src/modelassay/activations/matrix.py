@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from modelassay.activations.statistics import Moments
 
 _CHUNK_BYTES = 2**24  # 16 MiB: large enough to hide the cost of a call, small beside a shard (ours)
 
@@ -71,6 +75,16 @@ class RowMatrix:
         else:
             for rows in torch.arange(len(self)).split(step):
                 yield self.gather(rows)
+
+    def moments(self, *, finite_only: bool = False) -> Moments:
+        """Mean, covariance and norm of all rows, or of those without NaN and Inf."""
+        of = Moments.of_finite if finite_only else Moments.of
+        return reduce(add, map(of, self.chunks()), Moments.zero(self.width))
+
+    def non_finite(self) -> Int[Tensor, " bad"]:
+        """Numbers of the rows with NaN or Inf, increasing; reads all of the matrix."""
+        bad = torch.cat([~chunk.isfinite().all(1) for chunk in self.chunks()])
+        return bad.nonzero()[:, 0]
 
     def tensor(self) -> Float[Tensor, "token width"]:
         """All rows as one tensor: a view where there is one part and all of it, else a copy."""

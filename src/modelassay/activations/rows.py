@@ -1,9 +1,10 @@
 """Activations without a corpus: plain rows, some of them held out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from modelassay.activations.corpus import Split
@@ -98,6 +99,21 @@ class ActivationRows(ActivationSource):
         if not self._moments:
             self._moments.append(Moments.of(self.matrix.tensor()))
         return self._moments[0]
+
+    def joint_moments(self, sites: Sequence[Site], *, finite_only: bool = False) -> list[Moments]:
+        """The moments of the one site."""
+        if finite_only:
+            return [self.matrix.moments(finite_only=True) for _ in sites]
+        return [self.moments(site) for site in sites]
+
+    def non_finite(self, site: Site) -> Int[Tensor, " bad"]:
+        """Numbers of the rows with NaN or Inf."""
+        self.find(site)
+        return self.matrix.non_finite()
+
+    def place_of(self, row: int) -> str:
+        """Which of the rows that this was made of."""
+        return f"row {row if self.matrix.kept is None else int(self.matrix.kept[row])}"
 
     def stream(
         self,

@@ -50,6 +50,11 @@ class Moments:
             mean_norm=float(rows.norm(dim=1).mean()),
         )
 
+    @staticmethod
+    def of_finite(rows: Float[Tensor, "token width"]) -> "Moments":
+        """The moments of the given rows, those with NaN or Inf left out."""
+        return Moments.of(rows[rows.isfinite().all(1)])
+
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both sets of rows together.
 

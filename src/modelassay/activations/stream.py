@@ -1,14 +1,16 @@
 """A shuffled, endless and exactly resumable stream of activations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from modelassay.activations.joined import JoinedMatrix
 from modelassay.activations.matrix import RowMatrix
 from modelassay.core.errors import ProvenanceError, TooFewTokensError, ValueRangeError
 from modelassay.core.randomness import derived
@@ -19,6 +21,26 @@ _EXACT_BYTES = 2**32
 _EXACT_BUFFER_BYTES = 2**26
 _BLOCK_BYTES = 2**14
 _BLOCK_BUFFER_BYTES = 2**29
+
+
+@runtime_checkable
+class BatchStream(Protocol):
+    """An endless stream of activations that can be taken up where it was left."""
+
+    batch_tokens: int
+    """Rows of every batch, those of other processes counted."""
+
+    def __next__(self) -> Float[Tensor, "token width"]:
+        """The next batch."""
+        ...
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream stands."""
+        ...
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        ...
 
 
 class Blocks(ABC):
@@ -40,18 +62,28 @@ class Blocks(ABC):
     ) -> Float[Tensor, "token width"]:
         """All rows of the given blocks, in random order."""
 
+    def rows(
+        self, blocks: Int[Tensor, " picked"], generator: torch.Generator
+    ) -> Int[Tensor, " token"] | None:
+        """The numbers, in their source, of the rows that `load` gives for the same arguments.
+
+        None where rows have no numbers: they are drawn, and no two of them are the same.
+        """
+        del blocks, generator
+        return None
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowBlocks(Blocks):
     """Blocks of `block_tokens` neighbouring rows of a matrix; the last may be shorter."""
 
-    matrix: RowMatrix
+    matrix: RowMatrix | JoinedMatrix
     block_tokens: int
     buffer_tokens: int
     ahead = True
 
     @staticmethod
-    def of(matrix: RowMatrix) -> "RowBlocks":
+    def of(matrix: RowMatrix | JoinedMatrix) -> "RowBlocks":
         """Single rows where the matrix is in RAM or fits into the page cache, else larger blocks.
 
         A row's neighbours in its block are in its batch with probability
@@ -76,11 +108,17 @@ class RowBlocks(Blocks):
         self, blocks: Int[Tensor, " picked"], generator: torch.Generator
     ) -> Float[Tensor, "token width"]:
         """All rows of the given blocks, in random order."""
+        return self.matrix.gather(self.rows(blocks, generator))
+
+    def rows(
+        self, blocks: Int[Tensor, " picked"], generator: torch.Generator
+    ) -> Int[Tensor, " token"]:
+        """The numbers of those rows in the matrix."""
         rows = blocks[:, None] * self.block_tokens + torch.arange(self.block_tokens)
         rows = rows[rows < len(self.matrix)]
         if self.block_tokens > 1:  # single rows come in random order already
             rows = rows[torch.randperm(len(rows), generator=generator)]
-        return self.matrix.gather(rows)
+        return rows
 
 
 class ActivationStream(Iterator[Tensor]):
@@ -173,11 +211,42 @@ class ActivationStream(Iterator[Tensor]):
             "batch_tokens": self.batch_tokens,
         }
 
+    def again(
+        self, number: int
+    ) -> tuple[Float[Tensor, "token width"], Int[Tensor, " token"] | None]:
+        """A batch that was or will be dealt out, and which rows of the source it consists of.
+
+        Where the stream stands does not change. This reads as much as a buffer holds, and is there
+        to look into one batch.
+
+        Args:
+            number: of the batch since the stream's beginning, counted from 0.
+
+        Returns:
+            The batch, and the numbers of its rows; None where rows have none.
+        """
+        epoch, batch = divmod(number, self.batches_per_epoch)
+        position = batch * self.batch_tokens
+        values = next(self._dealt(self._buffers(epoch, position, self._blocks.load)))
+        if self._blocks.rows(torch.zeros(0, dtype=torch.int64), torch.Generator()) is None:
+            return values, None
+        return values, next(self._dealt(self._buffers(epoch, position, self._row_numbers)))
+
+    def _row_numbers(self, blocks: Tensor, generator: torch.Generator) -> Tensor:
+        rows = self._blocks.rows(blocks, generator)
+        assert rows is not None  # `again` has asked
+        return rows
+
     def _batches(self) -> Iterator[Tensor]:
         """The rest of the epoch's batches."""
-        buffers = self._buffers(self._epoch, self._batch * self.batch_tokens)
+        position = self._batch * self.batch_tokens
+        buffers = self._buffers(self._epoch, position, self._blocks.load)
+        return self._dealt(_one_ahead(buffers) if self._blocks.ahead else buffers)
+
+    def _dealt(self, buffers: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The buffers' rows, a batch at a time."""
         over: Tensor | None = None  # fewer rows than a batch, left by the buffer before
-        for rows in _one_ahead(buffers) if self._blocks.ahead else buffers:
+        for rows in buffers:
             if over is not None:
                 missing = self.batch_tokens - len(over)
                 over, rows = torch.cat([over, rows[:missing]]), rows[missing:]
@@ -189,8 +258,10 @@ class ActivationStream(Iterator[Tensor]):
                 yield rows[first : first + self.batch_tokens]
             over = rows[end:]
 
-    def _buffers(self, epoch: int, position: int) -> Iterator[Tensor]:
-        """The epoch's rows from `position` on, a buffer at a time."""
+    def _buffers(
+        self, epoch: int, position: int, load: Callable[[Tensor, torch.Generator], Tensor]
+    ) -> Iterator[Tensor]:
+        """What `load` gives for the epoch's rows from `position` on, a buffer at a time."""
         order = torch.randperm(len(self._sizes), generator=derived(self._seed, "order", epoch))
         ends = self._sizes[order].cumsum(0)
         buffers = torch.bincount((ends - 1) // self._blocks.buffer_tokens).tolist()
@@ -198,7 +269,7 @@ class ActivationStream(Iterator[Tensor]):
         for number, members in enumerate(order.split(buffers)):
             stop = start + int(self._sizes[members].sum())
             if stop > max(start, position):
-                rows = self._blocks.load(members, derived(self._seed, "rows", epoch, number))
+                rows = load(members, derived(self._seed, "rows", epoch, number))
                 yield rows[max(0, position - start) :]
             start = stop
 

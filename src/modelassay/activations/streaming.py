@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from modelassay.activations.corpus import Corpus, Split, TokenizedCorpus
 from modelassay.activations.forward import ForwardPass
-from modelassay.activations.source import ActivationSource
+from modelassay.activations.source import ActivationSource, place_in
 from modelassay.activations.statistics import Moments
 from modelassay.activations.stream import ActivationStream, Blocks
 from modelassay.core.randomness import derived
@@ -64,13 +62,29 @@ class StreamedHarvest(ActivationSource):
 
     def moments(self, site: Site | str | None = None) -> Moments:
         """Mean, covariance and norm over random contexts of about 262,144 tokens; run once."""
-        site = self.find(site)
-        if site not in self._moments:
+        return self.joint_moments([self.find(site)])[0]
+
+    def joint_moments(self, sites: Sequence[Site], *, finite_only: bool = False) -> list[Moments]:
+        """The moments of several sites, from one run over those contexts."""
+        found = {} if finite_only else dict(self._moments)
+        wanted = [site for site in sites if site not in found]
+        if wanted:
+            of = Moments.of_finite if finite_only else Moments.of
             some = self.contexts.take(_MOMENT_TOKENS, derived(0, "moments"))
-            batches = replace(self.run, contexts=some).rows(torch.arange(len(some)), (site,))
-            pieces = (Moments.of(batch[site]) for batch in batches)
-            self._moments[site] = reduce(add, pieces, Moments.zero(self.width(site)))
-        return self._moments[site]
+            batches = replace(self.run, contexts=some).rows(
+                torch.arange(len(some)), wanted, refuse_non_finite=not finite_only
+            )
+            found |= {site: Moments.zero(self.width(site)) for site in wanted}
+            for batch in batches:
+                for site in wanted:
+                    found[site] += of(batch[site])
+            if not finite_only:
+                self._moments.update(found)
+        return [found[site] for site in sites]
+
+    def place_of(self, row: int) -> str:
+        """Context, token and document of a row."""
+        return place_in(self.contexts, row)
 
     def stream(
         self,
@@ -81,11 +95,28 @@ class StreamedHarvest(ActivationSource):
         epochs: int | None = None,
     ) -> ActivationStream:
         """The site's activations in random order: see `ActivationStream`."""
+        return self.joint_stream(
+            [self.find(site)], batch_tokens=batch_tokens, generator=generator, epochs=epochs
+        )
+
+    def joint_stream(
+        self,
+        sites: Sequence[Site],
+        *,
+        batch_tokens: int,
+        generator: torch.Generator,
+        epochs: int | None = None,
+        refuse_non_finite: bool = True,
+    ) -> ActivationStream:
+        """Several sites in one random order, side by side; the model runs once for all."""
+        blocks = _ContextBlocks(
+            run=self.run,
+            sites=tuple(map(self.find, sites)),
+            buffer_tokens=self.buffer_tokens,
+            refuse_non_finite=refuse_non_finite,
+        )
         return ActivationStream(
-            _ContextBlocks(run=self.run, site=self.find(site), buffer_tokens=self.buffer_tokens),
-            batch_tokens=batch_tokens,
-            generator=generator,
-            epochs=epochs,
+            blocks, batch_tokens=batch_tokens, generator=generator, epochs=epochs
         )
 
 
@@ -134,8 +165,9 @@ class _ContextBlocks(Blocks):
     """The measured tokens of a context are a block; loading it runs the model."""
 
     run: ForwardPass
-    site: Site
+    sites: tuple[Site, ...]
     buffer_tokens: int
+    refuse_non_finite: bool
     # The model is used by others too, and a thread's hooks would reach into their runs.
     ahead = False
 
@@ -148,5 +180,27 @@ class _ContextBlocks(Blocks):
         self, blocks: Int[Tensor, " picked"], generator: torch.Generator
     ) -> Float[Tensor, "token width"]:
         """All measured rows of the given contexts, in random order."""
-        loaded = torch.cat([batch[self.site] for batch in self.run.rows(blocks, (self.site,))])
+        loaded = torch.cat(
+            [
+                torch.cat([rows[site] for site in self.sites], dim=1)
+                for rows in self.run.rows(
+                    blocks, self.sites, refuse_non_finite=self.refuse_non_finite
+                )
+            ]
+        )
         return loaded.index_select(0, torch.randperm(len(loaded), generator=generator))
+
+    def rows(
+        self, blocks: Int[Tensor, " picked"], generator: torch.Generator
+    ) -> Int[Tensor, " token"]:
+        """The numbers of those rows among all measured ones."""
+        sizes = self.sizes
+        starts = sizes.cumsum(0) - sizes
+        numbers = [
+            torch.arange(int(starts[block]), int(starts[block] + sizes[block]))
+            for block in blocks.tolist()
+        ]
+        if not numbers:
+            return torch.zeros(0, dtype=torch.int64)
+        joined = torch.cat(numbers)
+        return joined[torch.randperm(len(joined), generator=generator)]

@@ -15,8 +15,9 @@ from modelassay.core.randomness import derived
 from modelassay.decompositions.batch import BatchCodes
 from modelassay.decompositions.codes import Codes
 from modelassay.decompositions.dictionary import Dictionary, Recipe
-from modelassay.fitting.fit import fit, learners_of
+from modelassay.fitting.fit import fit
 from modelassay.fitting.learner import Learner
+from modelassay.fitting.learners import learners_of
 from modelassay.fitting.logs import LogSink, Measurement
 from modelassay.fitting.normalisation import input_scale
 from modelassay.fitting.plan import Plan

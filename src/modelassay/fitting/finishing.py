@@ -1,6 +1,7 @@
 """From trained weights to a dictionary for inference, and whether it is as sparse there."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,24 +53,32 @@ class SparsityGap:
 
 
 def heldout_tokens(
-    harvest: ActivationSource, site: Site, most: int = CALIBRATION_TOKENS
-) -> Float[Tensor, "token d_in"]:
-    """A random sample of the held-out side."""
+    harvest: ActivationSource, sites: Sequence[Site], most: int = CALIBRATION_TOKENS
+) -> Float[Tensor, "token joint"]:
+    """A random sample of the held-out side; several sites stand side by side in each row.
+
+    Raises:
+        TooFewTokensError: if no tokens are held out.
+    """
     source = harvest.select("heldout")
     batch_tokens = min(1024, source.n_tokens)
-    stream = source.stream(
-        site, batch_tokens=batch_tokens, generator=derived(0, "calibration"), epochs=1
+    stream = source.joint_stream(
+        sites,
+        batch_tokens=batch_tokens,
+        generator=derived(0, "calibration"),
+        epochs=1,
+        refuse_non_finite=False,
     )
     wanted = min(most, source.n_tokens)
     return torch.cat([next(stream) for _ in range(wanted // batch_tokens)]).float()
 
 
 def heldout_tokens_if_any(
-    harvest: ActivationSource, site: Site
-) -> Float[Tensor, "token d_in"] | None:
+    harvest: ActivationSource, sites: Sequence[Site]
+) -> Float[Tensor, "token joint"] | None:
     """A small sample of the held-out side; None if no tokens are held out."""
     try:
-        return heldout_tokens(harvest, site, COMPARISON_TOKENS)
+        return heldout_tokens(harvest, sites, COMPARISON_TOKENS)
     except TooFewTokensError:
         return None
 
@@ -137,6 +146,7 @@ def _batch(dictionary: Dictionary, rows: Tensor) -> EncoderBatch:
         W_enc=dictionary.W_enc,
         b_enc=dictionary.b_enc,
         centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
+        W_dec=dictionary.W_dec,
     )
 
 

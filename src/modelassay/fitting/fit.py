@@ -1,23 +1,23 @@
 """`fit`: from recipes and activations to dictionaries."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 
 from modelassay.activations.source import ActivationSource
-from modelassay.activations.statistics import Moments
 from modelassay.core.errors import OutputExistsError
 from modelassay.core.progress import SILENT, Progress, default_progress
-from modelassay.core.provenance import Provenance, hash_tensors
+from modelassay.core.provenance import Fact, Provenance
 from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.sparsifier import BatchSparsifier
+from modelassay.fitting.bad_batches import CheckedBatches, finite_heldout, places_of
 from modelassay.fitting.checkpoints import Checkpoint, has_checkpoint
-from modelassay.fitting.dead_latent_policies import with_dead_latent_policy
-from modelassay.fitting.dead_latents import window_tokens
-from modelassay.fitting.distributed.processes import ONE_PROCESS, Processes, processes_of
+from modelassay.fitting.distributed.processes import Processes, processes_of
 from modelassay.fitting.finishing import (
     finish,
     heldout_tokens,
@@ -25,23 +25,28 @@ from modelassay.fitting.finishing import (
     sparsity_gap,
     warn_of_gap,
 )
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
+from modelassay.fitting.learners import groups_of
 from modelassay.fitting.logs import LogSink, open_logs
-from modelassay.fitting.normalisation import input_scale
 from modelassay.fitting.options import USUAL, TrainingOptions
 from modelassay.fitting.plan import Plan
+from modelassay.fitting.sites import SiteGroup, SiteView, columns_of, views_of
 from modelassay.fitting.trainer import CheckpointPlan, Trainer
-from modelassay.fitting.training import training_of
-from modelassay.fitting.whitening import Whitening
 from modelassay.subjects.site import Site
 
 DEFAULT_EPOCHS = 4
 """Passes over the fit side of the split where `tokens` is None (ours)."""
-CHUNK_TOKENS = 1024
-"""Tokens whose pre-activations are held at once on CPU: they stay in its cache (ours)."""
 
 
 # The options are spelled once, in the implementation; the overloads only tell one from several.
+@overload
+def fit(  # pyright: ignore[reportOverlappingOverload]  # `site` is one of the next one's options
+    recipes: Recipe,
+    harvest: ActivationSource,
+    *,
+    site: list[Site] | list[str] | tuple[Site | str, ...],
+    **options: Any,
+) -> list[Dictionary]: ...
 @overload
 def fit(recipes: Recipe, harvest: ActivationSource, **options: Any) -> Dictionary: ...
 @overload
@@ -52,10 +57,10 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
     recipes: Recipe | Sequence[Recipe],
     harvest: ActivationSource,
     *,
-    site: Site | str | None = None,
+    site: Site | str | Sequence[Site | str] | None = None,
     tokens: int | None = None,
     batch_tokens: int = 2048,
-    learning_rate: float | None = None,
+    learning_rate: float | Sequence[float] | None = None,
     seed: int | Sequence[int] = 0,
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -68,12 +73,15 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
     """Train dictionaries on the fit side of a harvest, all on one pass over the activations.
 
     Args:
-        recipes: what to train. A single recipe gives a single dictionary.
+        recipes: what to train.
         harvest: activations, with a document-level split.
-        site: which of the harvest's sites; may be left out where there is only one.
+        site: which of the harvest's sites; may be left out where there is only one. With several,
+            each recipe is trained at each of them, on the same tokens in the same order; a model
+            that makes the activations meanwhile runs once for all.
         tokens: seen in training, repeats counted; four epochs by default.
         batch_tokens: tokens of a step.
-        learning_rate: by default `default_learning_rate` of each width and the run's length.
+        learning_rate: one for all recipes, or one per recipe; by default
+            `default_learning_rate` of each width and the run's length.
         seed: of the random starts: one for all recipes, or one per recipe. The first one also
             sets the order of the data.
         checkpoint: folder that keeps the run's state, written each minute, on Ctrl-C and at the
@@ -91,21 +99,24 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
         progress: where to report; a bar on a terminal by default.
 
     Returns:
-        Dictionaries of unscaled activations with unit decoder rows (but see
-        `TrainingOptions.normalisation`), ready for inference; whole on every process.
+        One dictionary for a single recipe at a single site; else a list with those of all recipes
+        at the first site, then those at the second, and so on. They are of unscaled activations
+        and have unit decoder rows (but see `TrainingOptions.normalisation`), ready for inference;
+        whole on every process.
 
     Raises:
         TooFewTokensError: if there are too few tokens for one batch, or none held out.
         ProvenanceError: if the checkpoint belongs to a run of another configuration.
         OutputExistsError: if a checkpoint or log exists and `resume` is False.
-        NonFiniteError: if activations hold NaN or Inf, or a loss diverges.
+        NonFiniteError: if activations hold NaN or Inf (but see `TrainingOptions.bad_batches`), or
+            a loss diverges.
         KeyboardInterrupt: on Ctrl-C, once a checkpoint is written.
         WorkerError: if another process has ended before its time.
     """
     source = harvest.select("fit")
     plan = Plan.of(
         [recipes] if isinstance(recipes, Recipe) else recipes,
-        site=harvest.find(site),
+        site=harvest.find_all(site),
         tokens=DEFAULT_EPOCHS * source.n_tokens if tokens is None else tokens,
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
@@ -123,7 +134,8 @@ def fit(  # noqa: PLR0913  # pyright: ignore[reportInconsistentOverload]
             processes=processes,
             where=where,
         )
-    return dictionaries[0] if isinstance(recipes, Recipe) else dictionaries
+    single = isinstance(recipes, Recipe) and (site is None or isinstance(site, Site | str))
+    return dictionaries[0] if single else dictionaries
 
 
 def _train(
@@ -139,43 +151,31 @@ def _train(
 ) -> list[Dictionary]:
     """Carry out a plan."""
     source, batch_tokens = harvest.select("fit"), plan.batch_tokens
-    stream = source.stream(
-        plan.site, batch_tokens=batch_tokens, generator=derived(plan.seeds[0], "order")
-    )
-    moments = source.moments(plan.site)
-    whitening = Whitening.of(moments) if plan.options.normalisation == "whitening" else None
-    scale = 1.0 if whitening else input_scale(moments)
+    checked = _batches(plan, source, warns=processes.is_first)
+    views = views_of(source, plan.sites, plan.options)
     configuration = {
         "subject": source.subject_fingerprint,
-        "activations": hash_tensors({"mean": moments.mean, "covariance": moments.covariance}),
+        "activations": {str(view.site): view.fingerprint() for view in views},
         **plan.as_json(),
         "device": where.type,
     }
     found = _checkpoint_to_go_on_from(folder, configuration, processes, resume=resume)
-    seen = whitening.moments(moments) if whitening else moments
-    learners = learners_of(plan, seen, scale, where, processes)
-    # Looked up before training, not after it: a threshold needs held-out tokens at its end.
-    needs_heldout = any(
-        isinstance(learner.dictionary.activation, BatchSparsifier) for learner in learners
-    )
-    find = heldout_tokens if needs_heldout else heldout_tokens_if_any
-    heldout = find(harvest, plan.site)
+    groups = groups_of(plan, views, where, processes)
+    heldout = _heldout(harvest, plan, views, groups)
     # One log of all processes' figures, which all of them have.
     to = log if processes.is_first else None
     logs = _sinks(to, keep_until=(found.step if found else 0) if resume else None)
     trainer = Trainer(
-        learners,
-        processes.stream(stream),
-        scale=scale,
+        groups,
+        processes.stream(checked),
         schedule=plan.schedule,
-        site=str(plan.site),
         device=where,
         checkpoints=CheckpointPlan(directory=folder, configuration=configuration)
         if folder
         else None,
         logs=logs,
         processes=processes,
-        transform=whitening.transform(where) if whitening else None,
+        checked=checked,
     )
     if found:
         trainer.load(found)
@@ -185,85 +185,84 @@ def _train(
         for sink in logs:
             sink.close()
 
-    dictionaries = [processes.dictionary(learner) for learner in learners]
-    for learner, dictionary, one_seed in zip(learners, dictionaries, plan.seeds, strict=True):
-        finish(dictionary, whitening or scale, heldout, unit_decoder=learner.training.unit_decoder)
-        gap = None if heldout is None else sparsity_gap(dictionary, heldout, batch_tokens)
-        if gap and processes.is_first:
-            warn_of_gap(learner.name, gap)
-        dictionary.subject_fingerprint = source.subject_fingerprint
-        dictionary.provenance = Provenance.collect(
-            seed=one_seed,
-            device=str(where),
-            subject=source.subject_name,
-            subject_fingerprint=source.subject_fingerprint,
-            corpus=source.origin,
-            site=str(plan.site),
-            tokens=plan.schedule.steps * batch_tokens,
-            batch_tokens=batch_tokens,
-            learning_rate=learner.learning_rate,
-            **plan.options.facts() | {"precision": learner.precision},
-            **(gap.facts() if gap else {}),
-        )
+    provenance = Provenance.collect(
+        seed=plan.seeds[0],
+        device=str(where),
+        subject=source.subject_name,
+        subject_fingerprint=source.subject_fingerprint,
+        corpus=source.origin,
+        tokens=plan.schedule.steps * batch_tokens,
+        batch_tokens=batch_tokens,
+        **plan.options.facts(),
+        **checked.facts(),
+    )
+    dictionaries: list[Dictionary] = []
+    for view, group, tokens in zip(views, groups, heldout, strict=True):
+        for learner, seed in zip(group.learners, plan.seeds, strict=True):
+            dictionary, facts = _finished(learner, view, tokens, batch_tokens, processes)
+            dictionary.subject_fingerprint = source.subject_fingerprint
+            facts = provenance.facts | facts
+            dictionary.provenance = replace(provenance, seed=seed, facts=facts)
+            dictionaries.append(dictionary)
     return dictionaries
 
 
-def learners_of(
-    plan: Plan,
-    moments: Moments,
-    scale: float,
-    device: torch.device,
-    processes: Processes = ONE_PROCESS,
-) -> list[Learner]:
-    """The plan's dictionaries at their start, ready to train on scaled activations."""
-    data = DataScale(
-        mean=(scale * moments.mean).to(device, torch.float32),
-        total_variance=scale**2 * float(moments.covariance.trace()),
+def _batches(plan: Plan, source: ActivationSource, *, warns: bool) -> CheckedBatches:
+    """The batches of a run, the sites side by side."""
+    stream = source.joint_stream(
+        plan.sites,
+        batch_tokens=plan.batch_tokens,
+        generator=derived(plan.seeds[0], "order"),
+        refuse_non_finite=plan.options.bad_batches == "stop",
     )
-    # Drawn on the CPU, so that a seed means the same start on every device.
-    dictionaries = [
-        recipe.build(
-            d_in=len(data.mean),
-            d_out=len(data.mean),
-            data_mean=data.mean.cpu(),
-            generator=derived(seed, "weights"),
-            site=plan.site,
-        ).to(device)
-        for recipe, seed in zip(plan.recipes, plan.seeds, strict=True)
-    ]
-    rows = CHUNK_TOKENS if device.type == "cpu" else plan.batch_tokens
-    widest = max(dictionary.width for dictionary in dictionaries)
-    workspace = torch.empty(rows * widest, device=device)
-    return [
-        processes.learner(
-            name=name,
-            dictionary=dictionary,
-            training=with_dead_latent_policy(training_of(recipe), plan.options),
-            schedule=plan.schedule,
-            learning_rate=rate,
-            dead_window=window_tokens(plan.tokens),
-            data=data,
-            workspace=workspace,
-            seed=seed,
-            options=plan.options,
-        )
-        for name, dictionary, recipe, rate, seed in zip(
-            _unique([dictionary.name for dictionary in dictionaries]),
-            dictionaries,
-            plan.recipes,
-            plan.learning_rates,
-            plan.seeds,
-            strict=True,
-        )
-    ]
+    return CheckedBatches(
+        stream,
+        policy=plan.options.bad_batches,
+        steps=plan.schedule.steps,
+        places=places_of(source, stream, columns_of(source, plan.sites)),
+        warns=warns,
+    )
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    """The names, with a running number where one comes more than once."""
-    return [
-        f"{name} #{names[: i + 1].count(name)}" if names.count(name) > 1 else name
-        for i, name in enumerate(names)
-    ]
+def _heldout(
+    harvest: ActivationSource, plan: Plan, views: Sequence[SiteView], groups: Sequence[SiteGroup]
+) -> list[Tensor | None]:
+    """Held-out tokens of each site, from one pass; None where none are held out."""
+    # Looked up before training, not after it: a threshold needs held-out tokens at its end.
+    needed = any(
+        isinstance(learner.dictionary.activation, BatchSparsifier)
+        for group in groups
+        for learner in group.learners
+    )
+    find = heldout_tokens if needed else heldout_tokens_if_any
+    joint = find(harvest, plan.sites)
+    if joint is None:
+        return [None] * len(views)
+    policy = plan.options.bad_batches
+    return [finite_heldout(joint[:, view.columns], view.site, policy) for view in views]
+
+
+def _finished(
+    learner: Learner,
+    view: SiteView,
+    heldout: Tensor | None,
+    batch_tokens: int,
+    processes: Processes,
+) -> tuple[Dictionary, dict[str, Fact]]:
+    """What a learner and those of other processes have learned, and what is to be said of it."""
+    dictionary = processes.dictionary(learner)
+    finish(dictionary, view.normalisation, heldout, unit_decoder=learner.training.unit_decoder)
+    facts: dict[str, Fact] = {
+        "site": str(view.site),
+        "learning_rate": learner.learning_rate,
+        "precision": learner.precision,
+    }
+    if heldout is not None:
+        gap = sparsity_gap(dictionary, heldout, batch_tokens)
+        facts |= gap.facts()
+        if processes.is_first:
+            warn_of_gap(learner.name, gap)
+    return dictionary, facts
 
 
 def _checkpoint_to_go_on_from(

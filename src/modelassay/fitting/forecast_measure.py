@@ -16,12 +16,12 @@ from modelassay.activations.statistics import Moments
 from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import JumpReLU
-from modelassay.fitting.fit import CHUNK_TOKENS, learners_of
 from modelassay.fitting.forecast_block import TimedBlock
 from modelassay.fitting.forecast_disk import disk_rates, free_bytes
 from modelassay.fitting.forecast_hardware import Hardware
 from modelassay.fitting.forecast_job import DictionaryShape, Job, Precision
 from modelassay.fitting.forecast_time import forward_seconds, step_terms
+from modelassay.fitting.learners import CHUNK_TOKENS, learners_of
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.site import Site
 

@@ -31,6 +31,8 @@ class Measurement:
     dead_share: float
     """Share of the latents that have been silent for the whole dead window."""
     learning_rate: float
+    skipped_rows: int = 0
+    """Rows of the batches that were left out so far, because they were not finite."""
 
 
 @runtime_checkable

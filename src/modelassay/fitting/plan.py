@@ -46,10 +46,11 @@ class Plan:
 
     recipes: tuple[Recipe, ...]
     seeds: tuple[int, ...]
-    """Of each dictionary's random start; the first also sets the order of the data."""
+    """Of each recipe's random start; the first also sets the order of the data."""
     learning_rates: tuple[float, ...]
-    """Of each dictionary, at the plateau."""
-    site: Site
+    """Of each recipe, at the plateau."""
+    sites: tuple[Site, ...]
+    """Each recipe makes a dictionary of each of them."""
     tokens: int
     """Seen in training, repeats counted."""
     batch_tokens: int
@@ -60,11 +61,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.recipes:
             raise ValueRangeError("recipes must hold at least one recipe; got none. Pass TopK(…).")
-        if len(self.seeds) != len(self.recipes):
-            raise ValueRangeError(
-                f"seed must be one number, or one per recipe ({len(self.recipes)}); got "
-                f"{len(self.seeds)} seeds. Pass a list of the recipes' length."
-            )
+        _require_one_each("seed", self.seeds, len(self.recipes))
+        _require_one_each("learning_rate", self.learning_rates, len(self.recipes))
         for rate in self.learning_rates:
             if not (math.isfinite(rate) and rate > 0):
                 raise ValueRangeError(
@@ -80,10 +78,10 @@ class Plan:
     def of(
         recipes: Sequence[Recipe],
         *,
-        site: Site,
+        site: Site | Sequence[Site],
         tokens: int,
         batch_tokens: int,
-        learning_rate: float | None,
+        learning_rate: float | Sequence[float] | None,
         seed: int | Sequence[int],
         options: TrainingOptions = USUAL,
     ) -> "Plan":
@@ -92,13 +90,8 @@ class Plan:
         return Plan(
             recipes=tuple(recipes),
             seeds=(seed,) * len(recipes) if isinstance(seed, int) else tuple(seed),
-            learning_rates=tuple(
-                default_learning_rate(recipe.width, steps, options.optimizer)
-                if learning_rate is None
-                else learning_rate
-                for recipe in recipes
-            ),
-            site=site,
+            learning_rates=_rates(recipes, learning_rate, steps, options.optimizer),
+            sites=(site,) if isinstance(site, Site) else tuple(site),
             tokens=tokens,
             batch_tokens=batch_tokens,
             options=options,
@@ -112,7 +105,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Plain dictionary for checkpoints and provenance."""
         return {
-            "site": str(self.site),
+            "sites": [str(site) for site in self.sites],
             "recipes": [recipe.as_json() for recipe in self.recipes],
             "seeds": list(self.seeds),
             "learning_rates": list(self.learning_rates),
@@ -120,3 +113,23 @@ class Plan:
             "batch_tokens": self.batch_tokens,
             "options": self.options.as_json(),
         }
+
+
+def _rates(
+    recipes: Sequence[Recipe],
+    rate: float | Sequence[float] | None,
+    steps: int,
+    optimizer: OptimizerName,
+) -> tuple[float, ...]:
+    """The learning rate of each recipe."""
+    if rate is None:
+        return tuple(default_learning_rate(recipe.width, steps, optimizer) for recipe in recipes)
+    return tuple(rate) if isinstance(rate, Sequence) else (rate,) * len(recipes)
+
+
+def _require_one_each(name: str, values: Sequence[object], n_recipes: int) -> None:
+    if len(values) != n_recipes:
+        raise ValueRangeError(
+            f"{name} must be one number, or one per recipe ({n_recipes}); got {len(values)} "
+            f"{name}s. Pass a list of the recipes' length."
+        )
