@@ -32,7 +32,8 @@ from modelassay.fitting.finishing import (
     sparsity_gap,
     warn_of_gap,
 )
-from modelassay.fitting.fit import fit, learners_of
+from modelassay.fitting.fit import fit
+from modelassay.fitting.learners import learners_of
 from modelassay.fitting.options import OptimizerName, TrainingOptions
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.load import load_subject
