@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from modelassay.decompositions.recipes import Gated as Gated
     from modelassay.decompositions.recipes import GroupMax as GroupMax
     from modelassay.decompositions.recipes import JumpReLU as JumpReLU
+    from modelassay.decompositions.recipes import MatchingPursuit as MatchingPursuit
     from modelassay.decompositions.recipes import Matryoshka as Matryoshka
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
@@ -101,6 +102,7 @@ PUBLIC = {
     "JumpReLU": "modelassay.decompositions.recipes:JumpReLU",
     "LeagueConfig": "modelassay.testbeds.league_run:LeagueConfig",
     "LocalInteractionBasis": "modelassay.decompositions.local_interaction:LocalInteractionBasis",
+    "MatchingPursuit": "modelassay.decompositions.recipes:MatchingPursuit",
     "Matryoshka": "modelassay.decompositions.recipes:Matryoshka",
     "ModelassayError": "modelassay.core.errors:ModelassayError",
     "Neurons": "modelassay.decompositions.linear:Neurons",

@@ -30,12 +30,14 @@ Kind = Literal[
     "groupmax",
     "relu",
     "annealed",
+    "matching_pursuit",
 ]
 OptimizerName = Literal["adam", "signum", "muon"]
 ScheduleName = Literal["linear", "cosine", "constant"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Normalisation = Literal["scale", "whitening"]
 DeadLatentPolicy = Literal["default", "auxk", "pre_activation", "resample", "none"]
+BadBatchPolicy = Literal["stop", "skip"]
 FitKind = Annotated[Kind, typer.Option("--fit", help="Kind of dictionary to fit.")]
 Latents = Annotated[int, typer.Option("--width", help="Latents of the dictionary.", min=1)]
 PerToken = Annotated[int, typer.Option("--k", help="Active latents a token.", min=1)]

@@ -1,5 +1,7 @@
 """From the words of a command line to a recipe."""
 
+from collections.abc import Callable
+
 from modelassay.cli.options import Kind
 from modelassay.decompositions.recipes import (
     AbsTopK,
@@ -8,11 +10,25 @@ from modelassay.decompositions.recipes import (
     Gated,
     GroupMax,
     JumpReLU,
+    MatchingPursuit,
     Matryoshka,
     Recipe,
     ReLUL1,
     TopK,
 )
+
+_RECIPES: dict[Kind, Callable[[int, int], Recipe]] = {
+    "topk": lambda width, k: TopK(width=width, k=k),
+    "batchtopk": lambda width, k: BatchTopK(width=width, k=k),
+    "matryoshka": lambda width, k: Matryoshka(width=width, k=k),
+    "jumprelu": lambda width, k: JumpReLU(width=width, target_l0=float(k)),
+    "abstopk": lambda width, k: AbsTopK(width=width, k=k),
+    "groupmax": lambda width, k: GroupMax(width=width, k=k),
+    "relu": lambda width, _: ReLUL1(width=width),
+    "annealed": lambda width, _: AnnealedL1(width=width),
+    "gated": lambda width, _: Gated(width=width),
+    "matching_pursuit": lambda width, k: MatchingPursuit(width=width, k=k),
+}
 
 
 def recipe_of(kind: Kind, *, width: int, k: int) -> Recipe:
@@ -20,22 +36,4 @@ def recipe_of(kind: Kind, *, width: int, k: int) -> Recipe:
 
     A JumpReLU dictionary aims at an L0 of k; those with a penalty on values have no k.
     """
-    match kind:
-        case "topk":
-            return TopK(width=width, k=k)
-        case "batchtopk":
-            return BatchTopK(width=width, k=k)
-        case "matryoshka":
-            return Matryoshka(width=width, k=k)
-        case "jumprelu":
-            return JumpReLU(width=width, target_l0=float(k))
-        case "abstopk":
-            return AbsTopK(width=width, k=k)
-        case "groupmax":
-            return GroupMax(width=width, k=k)
-        case "relu":
-            return ReLUL1(width=width)
-        case "annealed":
-            return AnnealedL1(width=width)
-        case "gated":
-            return Gated(width=width)
+    return _RECIPES[kind](width, k)

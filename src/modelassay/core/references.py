@@ -316,12 +316,31 @@ _ALL = (
         "Transcoders beat sparse autoencoders for interpretability",
         "2501.18823",
     ),
+    _arxiv(
+        "costa2025",
+        "Costa, Valérie and Fel, Thomas and Lubana, Ekdeep Singh and others",
+        "From flat to hierarchical: extracting sparse representations with matching pursuit",
+        "2506.03093",
+    ),
+    _arxiv(
+        "fel2025",
+        "Fel, Thomas and Lubana, Ekdeep Singh and Prince, Jacob S. and others",
+        "Archetypal SAE: adaptive and stable dictionary learning for concept extraction in large "
+        "vision models",
+        "2502.12892",
+    ),
     Reference(
         key="ameisen2025",
         authors="Ameisen, Emmanuel and Lindsey, Jack and Pearce, Adam and others",
         title="Circuit tracing: revealing computational graphs in language models",
         year=2025,
         url="https://transformer-circuits.pub/2025/attribution-graphs/methods.html",
+    ),
+    _arxiv(
+        "lubana2025",
+        "Lubana, Ekdeep Singh and Rager, Can and Hindupur, Sai Sumedh R. and others",
+        "Priors in time: missing inductive biases for language model interpretability",
+        "2511.01836",
     ),
 )
 

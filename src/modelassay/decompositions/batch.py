@@ -24,6 +24,8 @@ class EncoderBatch:
     """Memory for the pre-activations of as many tokens as it has rows, reused."""
     bandwidth: float = 0.0
     """Of straight-through gradients, in units of pre-activations."""
+    W_dec: Float[Tensor, "width d_out"] | None = None
+    """Decoder, for a sparsifier whose choice depends on what other latents explain."""
     k: int | None = None
     """Active latents a token in place of the sparsifier's own k, while a schedule lowers it."""
 

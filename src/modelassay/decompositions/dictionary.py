@@ -184,7 +184,8 @@ class Dictionary(nn.Module, Decomposition):
 
     def encode_rows(self, x: Float[Tensor, "token d_in"]) -> Codes:
         """Codes of a few checked tokens."""
-        values, indices = self.activation.select(self.pre_activations(x))
+        pre = self.pre_activations(x)
+        values, indices = self.activation.select_with(pre, self.W_enc, self.W_dec)
         return Codes(indices=indices, values=values, width=self.width)
 
     def forward(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_out"]:

@@ -30,6 +30,7 @@ class GatedActivation(Sparsifier):
 
     kind = "gated"
     label = "Gated"
+    values_are_pre_activations = False
     log_gain: Float[nn.Parameter, " width"]
     """r."""
     offset: Float[nn.Parameter, " width"]

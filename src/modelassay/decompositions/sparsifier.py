@@ -32,11 +32,24 @@ class Sparsifier(nn.Module, ABC):
     signed: ClassVar[bool] = False
     """Whether values may be negative."""
 
+    values_are_pre_activations: ClassVar[bool] = True
+    """Whether an active latent's value is its pre-activation."""
+
     @abstractmethod
     def select(
         self, pre: Float[Tensor, "token width"]
     ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
         """Values and latents at inference; a slot of value 0 is empty."""
+
+    def select_with(
+        self,
+        pre: Float[Tensor, "token width"],
+        W_enc: Float[Tensor, "d_in width"],
+        W_dec: Float[Tensor, "width d_out"],
+    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
+        """`select`, for a sparsifier whose choice depends also on how latents overlap."""
+        del W_enc, W_dec
+        return self.select(pre)
 
     def encode(self, batch: EncoderBatch) -> BatchCodes:
         """Codes of a batch in training, differentiable.

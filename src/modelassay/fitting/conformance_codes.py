@@ -97,6 +97,7 @@ def batch_of(dictionary: Dictionary, x: torch.Tensor, rows: int | None = None) -
         centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
         buffer=None if rows is None else x.new_empty(rows, dictionary.width),
         bandwidth=0.1 * D**0.5,
+        W_dec=dictionary.W_dec,
     )
 
 
@@ -106,7 +107,8 @@ def trains_on_what_it_infers(case: Case) -> Finding | None:
     activation = dictionary.activation
     if isinstance(activation, BatchSparsifier):
         return None
-    values, indices = activation.select(dictionary.pre_activations(x).detach())
+    pre = dictionary.pre_activations(x).detach()
+    values, indices = activation.select_with(pre, dictionary.W_enc, dictionary.W_dec)
     expected = Codes(indices=indices, values=values.detach(), width=dictionary.width).dense()
     apart = max(
         far_apart(

@@ -195,6 +195,7 @@ class Learner:
             centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
             buffer=self._buffer,
             bandwidth=self._bandwidth,
+            W_dec=dictionary.W_dec,
             k=self.schedule.k_of(dictionary.activation, step),
         )
 

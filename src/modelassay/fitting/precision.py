@@ -48,7 +48,7 @@ def encode_in_bfloat16(activation: Sparsifier, batch: EncoderBatch) -> BatchCode
     of the product that makes their gradient; JumpReLU uses them only while many latents pass, and
     float32 once it is sparse.
     """
-    if not activation.compares_latents:
+    if not activation.compares_latents or not activation.values_are_pre_activations:
         return activation.encode(_with_coarse_products(batch))
     with torch.no_grad():
         chosen = activation.encode(_rounded(batch))

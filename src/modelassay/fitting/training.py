@@ -14,6 +14,7 @@ from modelassay.decompositions.recipes import (
     Gated,
     GroupMax,
     JumpReLU,
+    MatchingPursuit,
     Matryoshka,
     ReLUL1,
     TopK,
@@ -29,6 +30,7 @@ from modelassay.fitting.objectives.objective import Objective
 from modelassay.fitting.objectives.reconstruction import NestedReconstruction, Reconstruction
 from modelassay.fitting.parametrisation import Parametrisation
 from modelassay.fitting.resampling import Resampling
+from modelassay.fitting.tied import Tied
 
 _BETAS = (0.9, 0.999)  # Gao et al. 2024, appendix A.3
 _MEMORYLESS_BETAS = (0.0, 0.999)  # Rajamanoharan et al. 2024, both papers
@@ -121,6 +123,14 @@ def _gated(recipe: Gated) -> Training:
         objectives=(Reconstruction(), penalty, GateReconstruction()),
         betas=_MEMORYLESS_BETAS,
         parametrisation=MagnitudeBias,
+    )
+
+
+@training_of.register
+def _matching_pursuit(recipe: MatchingPursuit) -> Training:
+    return Training(
+        objectives=(Reconstruction(),),
+        parametrisation=None if recipe.frozen_decoder else Tied,
     )
 
 
