@@ -12,6 +12,7 @@ from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import (
     AbsTopK,
     BatchTopK,
+    Gated,
     GroupMax,
     JumpReLU,
     Matryoshka,
@@ -27,6 +28,7 @@ from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
 
 D, WIDTH, K, TOKENS, STEPS = 10, 48, 4, 30, 80
+DEPTH = 0.25
 BURIED = torch.arange(0, WIDTH, 4)
 RECIPES: list[Recipe] = [
     TopK(width=WIDTH, k=K),
@@ -36,6 +38,7 @@ RECIPES: list[Recipe] = [
     Matryoshka(width=WIDTH, k=K, prefixes=(20, WIDTH)),
     ReLUL1(width=WIDTH, l1_coefficient=0.5),
     JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3),
+    Gated(width=WIDTH, l1_coefficient=0.1),
 ]
 
 
@@ -49,9 +52,17 @@ def buried(recipe: Recipe, policy: DeadLatentPolicy) -> Learner:
         dead_latents=policy, pre_activation_coefficient=1.0, resampling_gain=1.0
     )
     mean = torch.full((D,), 0.5)
-    learner = Learner(
+    dictionary = recipe.build(D, D, mean, torch.Generator().manual_seed(1), None)
+    with torch.no_grad():
+        # Small columns: silent even where the bias does nothing, as for AbsTopK.
+        dictionary.W_enc[:, BURIED] *= 0.1
+        if not dictionary.activation.signed:
+            compared = dictionary.activation.compares_latents
+            # A rectified AuxK sees a compared latent only while it is positive somewhere.
+            dictionary.b_enc[BURIED] = 0.0 if policy == "auxk" and compared else -DEPTH
+    return Learner(
         name="under test",
-        dictionary=recipe.build(D, D, mean, torch.Generator().manual_seed(1), None),
+        dictionary=dictionary,
         training=with_dead_latent_policy(training_of(recipe), options),
         schedule=Schedule(steps=STEPS),
         learning_rate=1e-2,
@@ -59,12 +70,6 @@ def buried(recipe: Recipe, policy: DeadLatentPolicy) -> Learner:
         data=DataScale(mean=mean, total_variance=10.0),
         workspace=torch.empty(7 * WIDTH),
     )
-    with torch.no_grad():
-        # Small columns: silent even where the bias does nothing, as for AbsTopK.
-        learner.dictionary.W_enc[:, BURIED] *= 0.1
-        if not learner.dictionary.activation.signed:
-            learner.dictionary.b_enc[BURIED] = -0.05 if policy != "auxk" else 0.0
-    return learner
 
 
 def trained(recipe: Recipe, policy: DeadLatentPolicy) -> Learner:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.dictionary import Recipe
-from modelassay.decompositions.recipes import BatchTopK, JumpReLU, ReLUL1, TopK
+from modelassay.decompositions.recipes import BatchTopK, Gated, JumpReLU, ReLUL1, TopK
 from modelassay.fitting.learner import DataScale, Learner
 from modelassay.fitting.resampling import Resampling, check_restartable, restart
 from modelassay.fitting.schedules import Schedule
@@ -18,12 +18,15 @@ from modelassay.fitting.training import training_of
 D, WIDTH, K, TOKENS, STEPS = 10, 48, 4, 30, 100
 DEAD = torch.tensor([0, 3, 7])
 LIVING = torch.ones(WIDTH, dtype=torch.bool).index_fill(0, DEAD, False)
+NOTHING = torch.zeros(0, dtype=torch.int64)
+USUAL = Resampling()
 RECIPES = [
     TopK(width=WIDTH, k=K),
     BatchTopK(width=WIDTH, k=K),
     TopK(width=WIDTH, k=K, frozen_decoder=True),
     ReLUL1(width=WIDTH, l1_coefficient=0.5),
     JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3),
+    Gated(width=WIDTH, l1_coefficient=0.5),
 ]
 
 
@@ -31,13 +34,18 @@ def rows(seed: int = 0) -> Tensor:
     return torch.randn(TOKENS, D, generator=torch.Generator().manual_seed(seed)) + 0.5
 
 
-def learner_of(recipe: Recipe, policy: Resampling | None = None) -> Learner:
-    """A learner that resamples every ten steps."""
+def learner_of(
+    recipe: Recipe, policy: Resampling | None = USUAL, buried: Tensor = NOTHING
+) -> Learner:
+    """A learner that resamples every ten steps, some latents of which no gradient finds."""
     mean = torch.full((D,), 0.5)
+    dictionary = recipe.build(D, D, mean, torch.Generator().manual_seed(1), None)
+    with torch.no_grad():
+        dictionary.b_enc[buried] = -100
     return Learner(
         name="under test",
-        dictionary=recipe.build(D, D, mean, torch.Generator().manual_seed(1), None),
-        training=replace(training_of(recipe), resampling=policy or Resampling()),
+        dictionary=dictionary,
+        training=replace(training_of(recipe), resampling=policy),
         schedule=Schedule(steps=STEPS),
         learning_rate=1e-2,
         dead_window=200,
@@ -59,12 +67,6 @@ def restarted_of(learner: Learner, errors: Tensor, seed: int = 2) -> Tensor:
         gain=0.2,
         generator=torch.Generator().manual_seed(seed),
     )
-
-
-def bury(learner: Learner, latents: Tensor) -> None:
-    """Put latents where no gradient finds them."""
-    with torch.no_grad():
-        learner.dictionary.b_enc[latents] = -100
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -166,10 +168,7 @@ def test_buried_latents_live_again_where_the_policy_is_resampling(recipe: Recipe
     dead_after: list[int] = []
     buried = torch.arange(WIDTH // 4)
     for policy in (None, Resampling(gain=1.0)):
-        learner = learner_of(recipe, policy)
-        if policy is None:
-            learner.training = replace(learner.training, resampling=None)
-        bury(learner, buried)
+        learner = learner_of(recipe, policy, buried)
         for step in range(80):
             _, forward = learner.step(rows(step % 5), step)
             learner.census()
@@ -181,8 +180,7 @@ def test_buried_latents_live_again_where_the_policy_is_resampling(recipe: Recipe
 
 
 def test_learner_restarts_what_was_silent_for_half_an_interval_and_counts_it_as_living():
-    learner = learner_of(TopK(width=WIDTH, k=K))
-    bury(learner, DEAD)
+    learner = learner_of(TopK(width=WIDTH, k=K), buried=DEAD)
     for step in range(10):
         _, forward = learner.step(rows(step), step)
         assert len(learner.resample(forward, step + 1)) == 0 or step == 9
@@ -191,9 +189,7 @@ def test_learner_restarts_what_was_silent_for_half_an_interval_and_counts_it_as_
 
 
 def test_run_without_the_policy_draws_nothing():
-    learner = learner_of(TopK(width=WIDTH, k=K))
-    learner.training = replace(learner.training, resampling=None)
-    bury(learner, DEAD)
+    learner = learner_of(TopK(width=WIDTH, k=K), None, DEAD)
     _, forward = learner.step(rows(), 0)
     assert len(learner.resample(forward, 50)) == 0
     assert bool((learner.dictionary.b_enc[DEAD] < -99).all())
@@ -208,8 +204,7 @@ def test_stopped_and_resumed_run_resamples_alike(recipe: Recipe):
             learner.census()
             learner.resample(forward, step + 1)
 
-    one, other = learner_of(recipe), learner_of(recipe)
-    bury(one, DEAD)
+    one, other = learner_of(recipe, buried=DEAD), learner_of(recipe)
     advance(one, range(17))
     other.load_state({name: tensor.clone() for name, tensor in one.state().items()})
     for learner in (one, other):

@@ -266,6 +266,8 @@ class Learner:
         )
         # What was made of the weights was made of those before.
         self._made = self._make()
+        if self._parametrisation is not None:
+            self._made = self._make()
         self.latents.silence[restarted] = 0
         self.dead = self.latents.census()
         self._resampled_after = steps_done

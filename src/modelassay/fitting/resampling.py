@@ -11,9 +11,6 @@ from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.schedules import Schedule
 
-SPARSIFIER = "activation."
-"""Names of the sparsifier's own parameters begin so."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resampling:
@@ -79,7 +76,8 @@ def restart(
     With u the unit vector of the drawn input (minus `b_dec`, if the encoder subtracts it), the
     means taken over living latents: `W_enc[:, i] = gain * mean |w| u`, `W_dec[i] = mean |d| u`,
     `b_enc[i] = 0`. A decoder that is not trained keeps its rows, and u is then the row's
-    direction. Other parameters of a latent, such as its threshold, become the living ones' mean.
+    direction. Other single numbers of a latent, such as its threshold, become the living ones'
+    mean.
     The optimiser's memory of the latent is zero.
 
     Args:
@@ -113,7 +111,7 @@ def restart(
     if trains_decoder:
         rows[latents] = rows[living].norm(dim=1).mean() * unit
     for name, parameter in parameters.items():
-        if name.startswith(SPARSIFIER) and _is_per_latent(parameter, dictionary.width):
+        if name != "b_enc" and list(parameter.shape) == [dictionary.width]:
             parameter[latents] = parameter[living].mean(0)
     _forget(latents, dictionary.width, parameters, optimizer)
     return latents
