@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from modelassay.cli import options as cli_options
 from modelassay.cli.main import app
-from modelassay.cli.schemas import FitResult, HarvestResult
+from modelassay.cli.schemas import FitResult, FitsResult, HarvestResult
 from modelassay.decompositions.storage import load_decomposition
 from modelassay.fitting import options as training_options
 
@@ -153,7 +155,47 @@ def test_fit_takes_the_options_of_training(store: tuple[Path, Result], tmp_path:
 
 
 @pytest.mark.parametrize(
-    "name", ["OptimizerName", "ScheduleName", "Precision", "Normalisation", "DeadLatentPolicy"]
+    "name",
+    [
+        "OptimizerName",
+        "ScheduleName",
+        "Precision",
+        "Normalisation",
+        "DeadLatentPolicy",
+        "BadBatchPolicy",
+    ],
 )
 def test_choices_at_the_command_line_are_those_of_training(name: str):
     assert getattr(cli_options, name) == getattr(training_options, name)
+
+
+def test_all_combinations_are_fitted_on_one_pass_into_a_folder_each(
+    store: tuple[Path, Result], fitted: tuple[Path, Result], tmp_path: Path
+):
+    several = ["--site", "mlp_out.0", "--width", "32", "--bad-batches", "skip"]
+    result = run(*FIT, *several, store[0], "--out", tmp_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    TypeAdapter(FitsResult).validate_python(content, strict=True, extra="forbid")
+    names = ["resid_post.2_w24", "resid_post.2_w32", "mlp_out.0_w24", "mlp_out.0_w32"]
+    assert [entry["directory"] for entry in content["dictionaries"]] == [
+        str(tmp_path / name) for name in names
+    ]
+    assert [entry["width"] for entry in content["dictionaries"]] == [24, 32, 24, 32]
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "log.csv"}
+    alone = load_file(fitted[0] / "weights.safetensors")
+    together = load_file(tmp_path / names[0] / "weights.safetensors")
+    assert all(torch.equal(tensor, together[name]) for name, tensor in alone.items())
+    assert content["dictionaries"][0]["provenance"]["facts"]["skipped_rows"] == 0
+
+
+def test_what_is_named_twice_is_refused_before_anything_is_written(
+    store: tuple[Path, Result], tmp_path: Path
+):
+    result = run(*FIT, "--width", "24", store[0], "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "must be given once; got w24" in result.stderr
+    result = run(*FIT, "--site", "resid_post.2", store[0], "--out", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "each named once; got resid_post.2, resid_post.2" in result.stderr
+    assert not (tmp_path / "new").exists()

@@ -7,21 +7,20 @@ import typer
 
 from modelassay.cli.options import (
     AsJson,
+    BadBatchPolicy,
     DeadLatentPolicy,
     Device,
     FitKind,
     Force,
-    Latents,
     Normalisation,
     OptimizerName,
-    PerToken,
     Precision,
     Resume,
     ScheduleName,
-    Seed,
     say,
     sentence,
 )
+from modelassay.cli.schemas import SCHEMA_VERSION, FitResult, FitsResult
 
 
 def fit(
@@ -29,16 +28,19 @@ def fit(
         "out/harvest"
     ),
     site: Annotated[
-        str | None, typer.Option(help="Which of its sites; needed if it has several.")
+        list[str] | None, typer.Option(help="Which of its sites; needed if it has several.")
     ] = None,
     fit: FitKind = "topk",
-    width: Latents = 1024,
-    k: PerToken = 16,
+    width: Annotated[
+        list[int] | None, typer.Option(help="Latents of the dictionary. [1024]", min=1)
+    ] = None,
+    k: Annotated[list[int] | None, typer.Option(help="Active latents a token. [16]", min=1)] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens to train on. Default: four epochs.", min=1)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Default: by width, length of the run and optimiser.")
+        list[float] | None,
+        typer.Option(help="Default: by width, length of the run and optimiser."),
     ] = None,
     optimizer: Annotated[OptimizerName, typer.Option(help="Optimiser.")] = "adam",
     schedule: Annotated[
@@ -54,6 +56,9 @@ def fit(
     dead_latents: Annotated[
         DeadLatentPolicy, typer.Option(help="What is done about latents that no longer fire.")
     ] = "default",
+    bad_batches: Annotated[
+        BadBatchPolicy, typer.Option(help="Stop at NaN and Inf, or leave out such batches.")
+    ] = "stop",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/dictionary"),
     as_json: AsJson = False,
     latent_shards: Annotated[
@@ -64,22 +69,32 @@ def fit(
             min=1,
         ),
     ] = 1,
-    seed: Seed = 0,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of everything that is drawn at random. [0]")
+    ] = None,
     device: Device = "cpu",
     resume: Resume = False,
     force: Force = False,
 ) -> None:
-    """Fit a sparse dictionary to stored activations."""
-    from modelassay.cli.fitting import fit_stored
-    from modelassay.cli.recipes import recipe_of
+    """Fit sparse dictionaries to stored activations.
+
+    --site, --width, --k, --learning-rate and --seed may be given more than once: all
+    combinations are trained on one pass, each written to a folder of its own in --out.
+    """
+    from modelassay.cli.fitting import every_entry, fit_stored
     from modelassay.fitting.options import TrainingOptions
 
-    result = fit_stored(
+    results = fit_stored(
         harvest,
-        recipe_of(fit, width=width, k=k),
-        site=site,
+        every_entry(
+            fit,
+            widths=width or [1024],
+            ks=k or [16],
+            learning_rates=learning_rate or [],
+            seeds=seed or [0],
+        ),
+        sites=site or [],
         tokens=tokens,
-        learning_rate=learning_rate,
         options=TrainingOptions(
             optimizer=optimizer,
             schedule=schedule,
@@ -87,16 +102,30 @@ def fit(
             precision=precision,
             normalisation=normalisation,
             dead_latents=dead_latents,
+            bad_batches=bad_batches,
         ),
         latent_shards=latent_shards,
         out=out,
-        seed=seed,
         device=device,
         resume=resume,
         force=force,
     )
-    if result is None:
+    if results is None:
         return
+    text = "\n".join(map(_described, results))
+    if len(results) == 1:
+        say(text, results[0], as_json=as_json)
+        return
+    several: FitsResult = {
+        "schema_version": SCHEMA_VERSION,
+        "directory": str(out),
+        "dictionaries": results,
+    }
+    say(text, several, as_json=as_json)
+
+
+def _described(result: FitResult) -> str:
+    """A dictionary and its evidence, for people."""
     lines = [f"  {sentence(quantity)}" for quantity in result["evidence"].values()]
     head = f"{result['name']} at {result['site']}, on held-out documents:"
-    say("\n".join([head, *lines, f"The dictionary is at {out}"]), result, as_json=as_json)
+    return "\n".join([head, *lines, f"The dictionary is at {result['directory']}"])

@@ -151,6 +151,15 @@ class FitResult(TypedDict):
     provenance: ProvenanceEntry
 
 
+class FitsResult(TypedDict):
+    """What `modelassay fit --json` prints where it fits several dictionaries."""
+
+    schema_version: int
+    directory: str
+    """Holds a folder for each dictionary, and `log.csv` of all."""
+    dictionaries: list[FitResult]
+
+
 class ReportResult(TypedDict):
     """What `modelassay report --json` prints."""
 

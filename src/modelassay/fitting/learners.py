@@ -1,6 +1,7 @@
 """The learners of a plan at their start."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,7 @@ def groups_of(
                 processes,
                 site=view.site,
                 workspace=workspace,
+                draw=partial(view.sample, seed=plan.seeds[0]),
             ),
             device,
         )
@@ -62,6 +64,7 @@ def learners_of(
     *,
     site: Site | None = None,
     workspace: Float[Tensor, " number"] | None = None,
+    draw: Callable[[int], Float[Tensor, "token d_in"]] | None = None,
 ) -> list[Learner]:
     """A site's dictionaries at their start, ready to train on scaled activations.
 
@@ -73,11 +76,13 @@ def learners_of(
         processes: those that train together.
         site: one of the plan's; the first by default.
         workspace: memory for pre-activations, shared with learners of other sites.
+        draw: draws so many scaled activations, for recipes that are made of some.
     """
     site = plan.sites[0] if site is None else site
     data = DataScale(
         mean=(scale * moments.mean).to(device, torch.float32),
         total_variance=scale**2 * float(moments.covariance.trace()),
+        draw=draw,
     )
     # Drawn on the CPU, so that a seed means the same start on every device.
     dictionaries = [
@@ -103,7 +108,8 @@ def learners_of(
             learning_rate=rate,
             dead_window=window_tokens(plan.tokens),
             data=data,
-            workspace=workspace,
+            # As much as it would have alone: other chunks would round otherwise.
+            workspace=workspace[: _rows_at_once(plan, device) * dictionary.width],
             seed=seed,
             options=plan.options,
         )
@@ -115,8 +121,12 @@ def learners_of(
 
 def _workspace(plan: Plan, device: torch.device) -> Float[Tensor, " number"]:
     """Memory for the pre-activations of the widest dictionary; the learners take turns."""
-    rows = CHUNK_TOKENS if device.type == "cpu" else plan.batch_tokens
-    return torch.empty(rows * max(recipe.width for recipe in plan.recipes), device=device)
+    widest = max(recipe.width for recipe in plan.recipes)
+    return torch.empty(_rows_at_once(plan, device) * widest, device=device)
+
+
+def _rows_at_once(plan: Plan, device: torch.device) -> int:
+    return CHUNK_TOKENS if device.type == "cpu" else plan.batch_tokens
 
 
 def _unique(names: Sequence[str]) -> list[str]:
