@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from modelassay.core.errors import CorruptFileError, ShapeError, ValueRangeError
 from modelassay.decompositions.formats.llama_scope import read_llama_scope
 from modelassay.decompositions.formats.llamascopium import read_llamascopium
-from modelassay.decompositions.formats.temporal import read_temporal
+from modelassay.decompositions.formats.temporal import refuse_temporal
 from modelassay.subjects.site import Site
 from tests.decompositions.formats.peers import (
     D,
@@ -177,4 +177,4 @@ class TestRefusals:
 
     def test_a_temporal_sae(self, tmp_path):
         with pytest.raises(ValueRangeError, match="got a temporal SAE"):
-            read_temporal(tmp_path)
+            refuse_temporal(str(tmp_path))

@@ -31,7 +31,7 @@ from modelassay.decompositions.formats.openai import read_openai
 from modelassay.decompositions.formats.qwen_scope import read_qwen_scope
 from modelassay.decompositions.formats.saelens import read_saelens, write_saelens
 from modelassay.decompositions.formats.sparsify import read_sparsify, write_sparsify
-from modelassay.decompositions.formats.temporal import read_temporal
+from modelassay.decompositions.formats.temporal import refuse_temporal
 from modelassay.decompositions.storage import load_decomposition
 from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
@@ -61,7 +61,7 @@ CROSS_LAYER_READERS: dict[str, Callable[..., CrossLayerTranscoder]] = {
 WRITERS = ("modelassay", "saelens", "dictionary_learning", "sparsify")
 """Formats that `write_dictionary` knows."""
 
-_REFUSED: dict[str, Callable[[str], NoReturn]] = {"temporal": read_temporal}
+_REFUSED: dict[str, Callable[[str], NoReturn]] = {"temporal": refuse_temporal}
 _LAZY = ("circuit_tracer", "gemma_scope")
 _HOLDING_SKIPS = ("modelassay", "sparsify")
 
