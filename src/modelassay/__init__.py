@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from modelassay.decompositions.recipes import AbsTopK as AbsTopK
     from modelassay.decompositions.recipes import AnnealedL1 as AnnealedL1
+    from modelassay.decompositions.recipes import Archetypal as Archetypal
     from modelassay.decompositions.recipes import BatchTopK as BatchTopK
     from modelassay.decompositions.recipes import Gated as Gated
     from modelassay.decompositions.recipes import GroupMax as GroupMax
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "AbsTopK": "modelassay.decompositions.recipes:AbsTopK",
     "AnnealedL1": "modelassay.decompositions.recipes:AnnealedL1",
+    "Archetypal": "modelassay.decompositions.recipes:Archetypal",
     "Audit": "modelassay.audit.result:Audit",
     "AuditSettings": "modelassay.audit.settings:AuditSettings",
     "BatchTopK": "modelassay.decompositions.recipes:BatchTopK",

@@ -13,6 +13,7 @@ from modelassay.decompositions.local_interaction import LocalInteractionBasis
 from modelassay.decompositions.recipes import (
     AbsTopK,
     AnnealedL1,
+    Archetypal,
     BatchTopK,
     Gated,
     GroupMax,
@@ -32,6 +33,7 @@ METHODS = {
     "gated": Gated.references,
     "annealed": AnnealedL1.references,
     "matching_pursuit": MatchingPursuit.references,
+    "archetypal": Archetypal.references,
     "abstopk": AbsTopK.references,
     "groupmax": GroupMax.references,
     "lib": LocalInteractionBasis.references,

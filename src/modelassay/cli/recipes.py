@@ -6,6 +6,7 @@ from modelassay.cli.options import Kind
 from modelassay.decompositions.recipes import (
     AbsTopK,
     AnnealedL1,
+    Archetypal,
     BatchTopK,
     Gated,
     GroupMax,
@@ -28,6 +29,7 @@ _RECIPES: dict[Kind, Callable[[int, int], Recipe]] = {
     "annealed": lambda width, _: AnnealedL1(width=width),
     "gated": lambda width, _: Gated(width=width),
     "matching_pursuit": lambda width, k: MatchingPursuit(width=width, k=k),
+    "archetypal": lambda width, k: Archetypal(width=width, k=k),
 }
 
 

@@ -1,6 +1,7 @@
 """The dictionaries that `fit` can make."""
 
 from modelassay.decompositions.dictionary import RECIPES, Recipe
+from modelassay.decompositions.recipe_archetypal import Archetypal
 from modelassay.decompositions.recipe_gated import Gated
 from modelassay.decompositions.recipe_nested import Matryoshka
 from modelassay.decompositions.recipe_parts import unit_rows
@@ -14,6 +15,7 @@ __all__ = [
     "RECIPES",
     "AbsTopK",
     "AnnealedL1",
+    "Archetypal",
     "BatchTopK",
     "Gated",
     "GroupMax",

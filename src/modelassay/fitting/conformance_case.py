@@ -88,7 +88,11 @@ class Case:
             learning_rate=_RATE,
             seed=self.seed,
         )
-        (learner,) = learners_of(plan, moments, input_scale(moments), torch.device("cpu"))
+        scale = input_scale(moments)
+        rows = self.rows[~_heldout(self.rows)]
+        (learner,) = learners_of(
+            plan, moments, scale, torch.device("cpu"), draw=lambda n: scale * rows[:n]
+        )
         return learner
 
     def batch(self, step: int) -> Float[Tensor, "token d"]:

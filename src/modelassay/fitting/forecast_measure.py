@@ -132,7 +132,10 @@ def _step(recipe: Recipe, d: int, rows: int, where: torch.device, seed: int) -> 
         learning_rate=1e-4,
         seed=seed,
     )
-    (learner,) = learners_of(plan, Moments.of(batch), 1.0, where)
+    drawn = derived(seed, "sample")
+    (learner,) = learners_of(
+        plan, Moments.of(batch), 1.0, where, draw=lambda n: torch.randn(n, d, generator=drawn)
+    )
     batch = batch.to(where)
     weight = learner.dictionary.W_enc.detach()
     product = torch.empty(rows, recipe.width, device=where)

@@ -1,7 +1,7 @@
 """One dictionary while it is trained: its weights, optimiser and dead latents."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from modelassay.core.errors import ValueRangeError
 from modelassay.core.randomness import derived
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.dictionary import Dictionary
@@ -17,6 +18,7 @@ from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.objective import Forward, StatefulObjective
 from modelassay.fitting.optimizers import load_moments, make_optimizer, moments_of
 from modelassay.fitting.options import USUAL, TrainingOptions
+from modelassay.fitting.parametrisation import FromActivations, Parametrisation
 from modelassay.fitting.precision import encode_in_bfloat16, resolve_precision
 from modelassay.fitting.random_prefixes import draw_prefixes
 from modelassay.fitting.resampling import check_restartable, restart
@@ -34,6 +36,8 @@ class DataScale:
     mean: Float[Tensor, " d_in"]
     total_variance: float
     """Mean squared distance from the mean."""
+    draw: Callable[[int], Float[Tensor, "token d_in"]] | None = None
+    """Some of them at random, as many as asked for if there are; None where they are unknown."""
 
 
 class Learner:
@@ -78,7 +82,7 @@ class Learner:
         self._resampled_after = 0  # steps
         rows = len(workspace) // dictionary.width
         self._buffer = workspace[: rows * dictionary.width].view(rows, dictionary.width)
-        self._parametrisation = training.parametrisation and training.parametrisation(dictionary)
+        self._parametrisation = self._parametrised()
         self._made = self._make()
         self.parameters = self._trained()
         if training.resampling:
@@ -97,6 +101,25 @@ class Learner:
         schedule.check_k(dictionary.activation, dictionary.width)
         self.latents = DeadLatents(dictionary.width, dead_window, device)
         self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
+
+    def _parametrised(self) -> Parametrisation | None:
+        """What makes some of the dictionary's parameters, if anything does."""
+        make = self.training.parametrisation
+        if not isinstance(make, FromActivations):
+            return make and make(self.dictionary)
+        if self.data.draw is None:
+            raise ValueRangeError(
+                f"{self.name} must be made of activations; got only their moments. "
+                "Pass what draws them, or fit another recipe."
+            )
+        sample = self.data.draw(make.tokens)
+        return make.make(self.dictionary, sample, derived(self._seed, "parametrisation"))
+
+    def _constants(self) -> dict[str, Tensor]:
+        """What the parametrisation does not change."""
+        if self._parametrisation is None:
+            return {}
+        return dict(self._parametrisation.named_buffers("parametrisation"))
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """What the optimiser moves: the dictionary's parameters, or what they are made of."""
@@ -291,7 +314,7 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes in training, as named tensors."""
-        tensors = {"silence": self.latents.silence, "dead": self.dead}
+        tensors = {"silence": self.latents.silence, "dead": self.dead, **self._constants()}
         if self.training.resampling:
             tensors["resampled_after"] = torch.tensor(self._resampled_after)
         for name, parameter in self.parameters.items():
@@ -309,6 +332,8 @@ class Learner:
             self._resampled_after = int(tensors["resampled_after"])
         for name, parameter in self.parameters.items():
             parameter.data.copy_(tensors[name])
+        for name, constant in self._constants().items():
+            constant.copy_(tensors[name])
         load_moments(self.optimizer, self.parameters, tensors)
         for prefix, objective in self._stateful():
             own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -11,6 +11,7 @@ from modelassay.activations.source import ActivationSource
 from modelassay.activations.statistics import Moments
 from modelassay.core.errors import NonFiniteError
 from modelassay.core.provenance import hash_tensors
+from modelassay.core.randomness import derived
 from modelassay.fitting.bad_batches import require_finite
 from modelassay.fitting.learner import Learner
 from modelassay.fitting.normalisation import input_scale
@@ -31,6 +32,8 @@ class SiteView:
     scale: float
     """Multiplies every activation; 1 where they are whitened."""
     whitening: Whitening | None
+    source: ActivationSource
+    """The fit side."""
 
     @property
     def normalisation(self) -> float | Whitening:
@@ -45,6 +48,17 @@ class SiteView:
     def fingerprint(self) -> str:
         """Hash of the activations' mean and covariance."""
         return hash_tensors({"mean": self.moments.mean, "covariance": self.moments.covariance})
+
+    def sample(self, tokens: int, *, seed: int) -> Float[Tensor, "token width"]:
+        """Finite activations, drawn at random, as learners see them; fewer if there are fewer."""
+        tokens = min(tokens, self.source.n_tokens)
+        batch_tokens = min(1024, tokens)
+        stream = self.source.stream(
+            self.site, batch_tokens=batch_tokens, generator=derived(seed, "sample"), epochs=1
+        )
+        rows = torch.cat([next(stream) for _ in range(tokens // batch_tokens)]).float()
+        x = self.scale * rows[rows.isfinite().all(1)]
+        return self.whitening.transform()(x) if self.whitening else x
 
     def group(self, learners: Sequence[Learner], device: torch.device) -> "SiteGroup":
         """This site's share of a run.
@@ -132,4 +146,5 @@ def _view(
         moments=moments,
         scale=1.0 if whitening else input_scale(moments),
         whitening=whitening,
+        source=source,
     )

@@ -10,6 +10,7 @@ from modelassay.decompositions.dictionary import RECIPES, Dictionary, Recipe
 from modelassay.decompositions.recipes import (
     AbsTopK,
     AnnealedL1,
+    Archetypal,
     BatchTopK,
     Gated,
     GroupMax,
@@ -19,6 +20,7 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
+from modelassay.fitting.archetypal import archetypal
 from modelassay.fitting.magnitudes import MagnitudeBias
 from modelassay.fitting.norm_aware import NormAware
 from modelassay.fitting.objectives.annealed import AnnealedPower
@@ -28,7 +30,7 @@ from modelassay.fitting.objectives.l0 import L0, Tanh, TargetL0
 from modelassay.fitting.objectives.l1 import L1
 from modelassay.fitting.objectives.objective import Objective
 from modelassay.fitting.objectives.reconstruction import NestedReconstruction, Reconstruction
-from modelassay.fitting.parametrisation import Parametrisation
+from modelassay.fitting.parametrisation import FromActivations, Parametrisation
 from modelassay.fitting.resampling import Resampling
 from modelassay.fitting.tied import Tied
 
@@ -55,7 +57,7 @@ class Training:
     """Of the straight-through gradients of thresholds, in units of the activations' mean norm."""
     threshold_rate: float = 1.0
     """Learning rate of the sparsifier's parameters, as a multiple of the weights'."""
-    parametrisation: Callable[[Dictionary], Parametrisation] | None = None
+    parametrisation: Callable[[Dictionary], Parametrisation] | FromActivations | None = None
     """What is trained in the place of some of the dictionary's parameters; those themselves if
     None."""
     resampling: Resampling | None = None
@@ -124,6 +126,17 @@ def _gated(recipe: Gated) -> Training:
         betas=_MEMORYLESS_BETAS,
         parametrisation=MagnitudeBias,
     )
+
+
+@training_of.register
+def _archetypal(recipe: Archetypal) -> Training:
+    training = training_of(recipe.fitted)
+    if training.parametrisation is not None:
+        raise ValueRangeError(
+            "What gets an archetypal decoder must train its weights themselves; got "
+            f"{recipe.fitted}, whose weights are made of others. Use TopK, BatchTopK or JumpReLU."
+        )
+    return replace(training, unit_decoder=True, parametrisation=archetypal(recipe))
 
 
 @training_of.register
