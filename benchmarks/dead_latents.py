@@ -128,7 +128,7 @@ def table(name: str, activations: Harvest, options: argparse.Namespace) -> None:
         if type(case.recipe).__name__ not in options.recipes:
             continue
         scores: dict[str, list[Score]] = {}
-        for policy in POLICIES:
+        for policy in ("none", *(p for p in options.policies if p != "none")):
             if "straight" in policy and not case.compares:
                 continue  # there, AuxK always is
             scores[policy] = [
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--recipes", nargs="+", default=["TopK", "BatchTopK", "ReLUL1", "JumpReLU"])
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
     options = parser.parse_args()
     bundled = harvest(
         load_subject("bundled"), stdlib_corpus(), sites="resid_post.2", tokens=TOKENS,

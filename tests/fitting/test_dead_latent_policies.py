@@ -49,7 +49,10 @@ def rows(seed: int) -> Tensor:
 def buried(recipe: Recipe, policy: DeadLatentPolicy) -> Learner:
     """A learner with a quarter of its latents where they do not fire, but not far below."""
     options = TrainingOptions(
-        dead_latents=policy, pre_activation_coefficient=1.0, resampling_gain=1.0
+        dead_latents=policy,
+        pre_activation_coefficient=1.0,
+        resampling_share=0.1,
+        resampling_gain=1.0,
     )
     mean = torch.full((D,), 0.5)
     dictionary = recipe.build(D, D, mean, torch.Generator().manual_seed(1), None)

@@ -19,7 +19,7 @@ D, WIDTH, K, TOKENS, STEPS = 10, 48, 4, 30, 100
 DEAD = torch.tensor([0, 3, 7])
 LIVING = torch.ones(WIDTH, dtype=torch.bool).index_fill(0, DEAD, False)
 NOTHING = torch.zeros(0, dtype=torch.int64)
-USUAL = Resampling()
+USUAL = Resampling(interval_share=0.1)
 RECIPES = [
     TopK(width=WIDTH, k=K),
     BatchTopK(width=WIDTH, k=K),
@@ -167,7 +167,7 @@ def test_resampling_happens_at_each_interval_and_never_while_the_rate_falls():
 def test_buried_latents_live_again_where_the_policy_is_resampling(recipe: Recipe):
     dead_after: list[int] = []
     buried = torch.arange(WIDTH // 4)
-    for policy in (None, Resampling(gain=1.0)):
+    for policy in (None, Resampling(interval_share=0.1, gain=1.0)):
         learner = learner_of(recipe, policy, buried)
         for step in range(80):
             _, forward = learner.step(rows(step % 5), step)

@@ -55,7 +55,7 @@ class TrainingOptions:
     pre_activation_coefficient: float = 3e-3
     """Where `dead_latents` is "pre_activation" (ours: the reference's 3e-6 is for runs of 10^5
     steps, and does nothing in 10^3)."""
-    resampling_share: float = 0.1
+    resampling_share: float = 0.25
     """Steps from one resampling to the next, as a share of the run's, where `dead_latents` is
     "resample" (ours)."""
     resampling_gain: float = 0.2

@@ -25,9 +25,10 @@ class Resampling:
         interval as in dictionary_learning.
     """
 
-    interval_share: float = 0.1
+    interval_share: float = 0.25
     """Steps from one resampling to the next, as a share of the run's (ours; four times in the
-    first 100,000 of 200,000 steps in the reference)."""
+    first 100,000 of 200,000 steps in the reference). Short intervals take latents that are only
+    rare for dead."""
     gain: float = 0.2
     """Norm of a new encoder column, as a multiple of the living ones' mean (the reference)."""
 
@@ -35,7 +36,7 @@ class Resampling:
         if not 0 < self.interval_share < 1:
             raise ValueRangeError(
                 "interval_share must be above 0 and below 1; got "
-                f"{self.interval_share}. Use 0.1 to resample at every tenth of the run."
+                f"{self.interval_share}. Use 0.25 to resample at every quarter of the run."
             )
         if not self.gain > 0:
             raise ValueRangeError(
