@@ -183,7 +183,7 @@ def require_finite(source: ActivationSource, site: Site) -> None:
 
 def finite_heldout(
     tokens: Float[Tensor, "token width"], site: Site, policy: BadBatchPolicy
-) -> Float[Tensor, "token width"]:
+) -> Float[Tensor, "finite width"]:
     """Held-out tokens as a policy lets them be used: all of them, or the finite ones.
 
     Raises:

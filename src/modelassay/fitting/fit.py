@@ -155,8 +155,8 @@ def _train(
     views = views_of(source, plan.sites, plan.options)
     configuration = {
         "subject": source.subject_fingerprint,
-        "activations": {str(view.site): view.fingerprint() for view in views},
         **plan.as_json(),
+        "activations": {str(view.site): view.fingerprint() for view in views},
         "device": where.type,
     }
     found = _checkpoint_to_go_on_from(folder, configuration, processes, resume=resume)
