@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from modelassay.decompositions.formats.registry import write_dictionary as write_dictionary
     from modelassay.decompositions.formats.saelens import read_saelens as read_saelens
     from modelassay.decompositions.formats.saelens import write_saelens as write_saelens
+    from modelassay.decompositions.formats.temporal import read_temporal as read_temporal
     from modelassay.decompositions.inference_time import Pursuit as Pursuit
     from modelassay.decompositions.linear import PCA as PCA
     from modelassay.decompositions.linear import Neurons as Neurons
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from modelassay.decompositions.local_interaction import (
         LocalInteractionBasis as LocalInteractionBasis,
     )
+    from modelassay.decompositions.recipe_temporal import Temporal as Temporal
     from modelassay.decompositions.recipes import AbsTopK as AbsTopK
     from modelassay.decompositions.recipes import AnnealedL1 as AnnealedL1
     from modelassay.decompositions.recipes import Archetypal as Archetypal
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
     from modelassay.decompositions.storage import load_decomposition as load_decomposition
+    from modelassay.decompositions.temporal import TemporalDictionary as TemporalDictionary
+    from modelassay.decompositions.temporal_storage import load_temporal as load_temporal
     from modelassay.decompositions.transcoder import SkipTranscoder as SkipTranscoder
     from modelassay.evidence.evidence import Evidence as Evidence
     from modelassay.fitting.architectures import register_architecture as register_architecture
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
         local_interaction_basis as local_interaction_basis,
     )
     from modelassay.fitting.options import TrainingOptions as TrainingOptions
+    from modelassay.fitting.temporal import fit_temporal as fit_temporal
     from modelassay.report.league import league_report as league_report
     from modelassay.report.report import report as report
     from modelassay.subjects.load import load_subject as load_subject
@@ -115,6 +120,8 @@ PUBLIC = {
     "Site": "modelassay.subjects.site:Site",
     "SkipTranscoder": "modelassay.decompositions.transcoder:SkipTranscoder",
     "Subject": "modelassay.subjects.subject:Subject",
+    "Temporal": "modelassay.decompositions.recipe_temporal:Temporal",
+    "TemporalDictionary": "modelassay.decompositions.temporal:TemporalDictionary",
     "Testbed": "modelassay.testbeds.testbed:Testbed",
     "TopK": "modelassay.decompositions.recipes:TopK",
     "TrainingOptions": "modelassay.fitting.options:TrainingOptions",
@@ -123,6 +130,7 @@ PUBLIC = {
     "check_architecture": "modelassay.fitting.conformance:check_architecture",
     "corpus_from_texts": "modelassay.activations.corpus:corpus_from_texts",
     "fit": "modelassay.fitting.fit:fit",
+    "fit_temporal": "modelassay.fitting.temporal:fit_temporal",
     "harvest": "modelassay.activations.harvest:harvest",
     "league_report": "modelassay.report.league:league_report",
     "list_dictionaries": "modelassay.decompositions.formats.locating:list_dictionaries",
@@ -130,6 +138,7 @@ PUBLIC = {
     "load_decomposition": "modelassay.decompositions.storage:load_decomposition",
     "load_league": "modelassay.testbeds.league:load_league",
     "load_subject": "modelassay.subjects.load:load_subject",
+    "load_temporal": "modelassay.decompositions.temporal_storage:load_temporal",
     "local_interaction_basis": "modelassay.fitting.local_interaction:local_interaction_basis",
     "null_twin": "modelassay.subjects.null_twins:null_twin",
     "open_harvest": "modelassay.activations.harvest:open_harvest",
@@ -137,6 +146,7 @@ PUBLIC = {
     "read_cross_layer": "modelassay.decompositions.formats.registry:read_cross_layer",
     "read_dictionary": "modelassay.decompositions.formats.registry:read_dictionary",
     "read_saelens": "modelassay.decompositions.formats.saelens:read_saelens",
+    "read_temporal": "modelassay.decompositions.formats.temporal:read_temporal",
     "read_texts": "modelassay.activations.corpus:read_texts",
     "register_architecture": "modelassay.fitting.architectures:register_architecture",
     "report": "modelassay.report.report:report",

@@ -20,7 +20,7 @@ from modelassay.decompositions.sparsifiers import BatchTopKActivation, TopKActiv
 from modelassay.decompositions.storage import load_decomposition
 from modelassay.decompositions.temporal import TemporalDictionary
 from modelassay.decompositions.temporal_attention import ContextAttention
-from modelassay.decompositions.temporal_storage import load_temporal, save_temporal
+from modelassay.decompositions.temporal_storage import load_temporal
 from modelassay.subjects.site import Site
 
 D, WIDTH, K = 6, 32, 3
@@ -167,18 +167,18 @@ def test_an_untied_encoder_starts_as_the_decoders_transpose():
 def test_a_folder_gives_the_same_dictionary_back(changes, tmp_path):
     dictionary = build(**changes)
     dictionary.subject_fingerprint = "abc"
-    save_temporal(dictionary, tmp_path / "saved")
+    dictionary.save(tmp_path / "saved")
     read = load_temporal(tmp_path / "saved")
     x = draw()
     assert torch.equal(read(x), dictionary(x))
     assert (read.name, read.reads, read.subject_fingerprint) == (dictionary.name, SITE, "abc")
     assert read.input_scale == dictionary.input_scale
     with pytest.raises(OutputExistsError, match="must be new"):
-        save_temporal(dictionary, tmp_path / "saved")
+        dictionary.save(tmp_path / "saved")
 
 
 def test_folders_of_the_two_kinds_are_not_taken_for_each_other(tmp_path):
-    save_temporal(build(), tmp_path / "temporal")
+    build().save(tmp_path / "temporal")
     with pytest.raises(UnknownNameError, match="temporal_dictionary"):
         load_decomposition(tmp_path / "temporal")
     Neurons(D, SITE).save(tmp_path / "neurons")

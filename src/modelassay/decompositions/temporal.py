@@ -1,6 +1,7 @@
 """`TemporalDictionary`: codes that say what the context predicts, and codes of what is new."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import torch
@@ -12,13 +13,15 @@ from modelassay.core.errors import NonFiniteError, ShapeError, ValueRangeError
 from modelassay.core.provenance import Provenance
 from modelassay.decompositions.batch import EncoderBatch
 from modelassay.decompositions.codes import Codes
+from modelassay.decompositions.folder import Saved, write_folder
 from modelassay.decompositions.kernels import sparse_decode
 from modelassay.decompositions.sparsifier import BatchSparsifier, Sparsifier
 from modelassay.decompositions.temporal_attention import ContextAttention
 from modelassay.subjects.site import Site
 
 _EPSILON = 1e-6  # the reference's, added to a direction's length
-_KEY = "lubana2025"
+KIND = "temporal_dictionary"
+"""What a folder with one says that it holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,7 +66,7 @@ class TemporalDictionary(nn.Module):
     interpretability", section 5. The formulas are those of their code, as SAELens states it.
     """
 
-    references: tuple[str, ...] = (_KEY,)
+    references: tuple[str, ...] = ("lubana2025",)
     subject_fingerprint: str | None = None
     """Weights' hash of the subject that it was fitted on, where known; kept when saved."""
     provenance: Provenance | None = None
@@ -261,3 +264,33 @@ class TemporalDictionary(nn.Module):
     ) -> Float[Tensor, "context token d"]:
         """``decode(encode_contexts(x, mask))``."""
         return self.decode(self.encode_contexts(x, mask))
+
+    def save(self, directory: str | Path, *, force: bool = False) -> None:
+        """Write a folder, like those of decompositions, that `load_temporal` reads.
+
+        Args:
+            directory: made if absent.
+            force: whether a dictionary that is there already may be replaced.
+
+        Raises:
+            OutputExistsError: if one is there already and `force` is False.
+            StorageError: if the folder cannot be written.
+        """
+        saved = Saved(
+            kind=KIND,
+            name=self.name,
+            reads=self.reads,
+            writes=self.writes,
+            references=self.references,
+            subject_fingerprint=self.subject_fingerprint,
+            provenance=self.provenance,
+            config={
+                "activation": {"kind": self.activation.kind, **self.activation.settings()},
+                "layers": len(self.attn_layers),
+                "heads": self.heads,
+                "bottleneck": self.bottleneck,
+                "input_scale": self.input_scale,
+            },
+            tensors={k: tensor.detach().contiguous() for k, tensor in self.state_dict().items()},
+        )
+        write_folder(saved, directory, force=force)
