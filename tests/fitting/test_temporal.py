@@ -115,11 +115,20 @@ def test_shares_are_those_of_their_definition(fitted: TemporalDictionary, plante
     halves = [ContextBatch(activations=x[i::2], mask=mask[i::2]) for i in (0, 1)]
     shares = temporal_shares(fitted, halves)
     codes = fitted.encode_contexts(x[:, :20])
-    spread = (x[:, :20] - x[:, :20].flatten(0, 1).mean(0)).square().sum()
-    left = x[:, :20] - fitted.bias - fitted.decode_predicted(codes)
-    assert shares.predicted == pytest.approx(1 - float(left.square().sum() / spread), abs=1e-5)
-    left = left - fitted.decode_novel(codes)
-    assert shares.both == pytest.approx(1 - float(left.square().sum() / spread), abs=1e-5)
+    truth, predicted, novel = (
+        rows.flatten(0, 1)
+        for rows in (x[:, :20], fitted.decode_predicted(codes), fitted.decode_novel(codes))
+    )
+    variance = truth.var(0).sum()
+    assert shares.predicted == pytest.approx(
+        float(1 - (truth - predicted).var(0).sum() / variance), abs=1e-5
+    )
+    assert shares.novel == pytest.approx(
+        float(1 - (truth - novel).var(0).sum() / variance), abs=1e-5
+    )
+    left = (truth - predicted - novel - fitted.bias).square().sum()
+    spread = (truth - truth.mean(0)).square().sum()
+    assert shares.both == pytest.approx(float(1 - left / spread), abs=1e-5)
     assert shares.tokens == 20 * len(x)
     assert shares.l0 <= 2
     with pytest.raises(TooFewTokensError, match="tokens to measure on"):
