@@ -1,0 +1,1 @@
+"""Vision models whose architecture is written here, so that no other library is needed."""
