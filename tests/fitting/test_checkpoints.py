@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from modelassay.core.errors import CorruptFileError, ProvenanceError
 from modelassay.fitting import checkpoints
 from modelassay.fitting.checkpoints import (
+    INDEX,
     Checkpoint,
     has_checkpoint,
     read_checkpoint,
@@ -80,16 +82,31 @@ def test_other_configuration_is_refused_by_field(
         read_checkpoint(tmp_path, changed)
 
 
-def test_altered_tensors_are_refused(tmp_path: Path):
+@pytest.mark.parametrize("damage", ["altered", "truncated", "lost"])
+def test_damaged_tensors_are_refused_by_file_with_what_was_expected(tmp_path: Path, damage: str):
     write_checkpoint(tmp_path, checkpoint())
     (file,) = tmp_path.glob("*.safetensors")
     content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(CorruptFileError, match="missing or altered"):
+    if damage == "altered":
+        content[-1] ^= 1
+    file.write_bytes(content[:-8] if damage == "truncated" else content)
+    if damage == "lost":
+        file.unlink()
+    got = "no such file" if damage == "lost" else r"the SHA-256 \w{64}"
+    message = rf"step_000000003\.safetensors', .* must have the SHA-256 \w{{64}}; got {got}\."
+    with pytest.raises(CorruptFileError, match=message):
         read_checkpoint(tmp_path, CONFIGURATION)
-    file.unlink()
-    with pytest.raises(CorruptFileError, match="missing or altered"):
+
+
+def test_an_index_without_a_field_is_refused_by_name(tmp_path: Path):
+    write_checkpoint(tmp_path, checkpoint())
+    index = json.loads((tmp_path / INDEX).read_text())
+    del index["state"]
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(CorruptFileError, match=r"checkpoint\.json' must have .* got no 'state'"):
+        read_checkpoint(tmp_path, CONFIGURATION)
+    (tmp_path / INDEX).write_text(json.dumps(index)[:-30])
+    with pytest.raises(CorruptFileError, match=r"checkpoint\.json' must be JSON; got an error at"):
         read_checkpoint(tmp_path, CONFIGURATION)
 
 

@@ -82,12 +82,14 @@ def read_checkpoint(directory: Path, configuration: Mapping[str, Any]) -> Checkp
             f"{str(directory)!r} must hold a checkpoint of format {FORMAT_VERSION}; got format "
             f"{index.get('format_version')!r}. Resume with the version that wrote it."
         )
+    _require_fields(index, directory)
     require_same_run(index["configuration"], configuration, directory)
     tensors = directory / index["tensors"]
-    if not tensors.is_file() or sha256_of_file(tensors) != index["sha256"]:
+    found = f"the SHA-256 {sha256_of_file(tensors)}" if tensors.is_file() else "no such file"
+    if found != f"the SHA-256 {index['sha256']}":
         raise CorruptFileError(
-            f"{str(tensors)!r} must be the file that {INDEX} describes; got a missing or altered "
-            "one. Restore it from a copy, or remove the folder and begin again."
+            f"{str(tensors)!r}, which {INDEX} names, must have the SHA-256 {index['sha256']}; got "
+            f"{found}. Restore it from a copy, or remove the folder and begin again."
         )
     return Checkpoint(
         configuration=index["configuration"],
@@ -95,6 +97,16 @@ def read_checkpoint(directory: Path, configuration: Mapping[str, Any]) -> Checkp
         tensors=read_tensors(tensors),
         state=index["state"],
     )
+
+
+def _require_fields(index: Mapping[str, Any], directory: Path) -> None:
+    expected = ("configuration", "step", "tensors", "sha256", "state")
+    for field in expected:
+        if field not in index:
+            raise CorruptFileError(
+                f"{str(directory / INDEX)!r} must have the fields {', '.join(expected)}; got no "
+                f"{field!r}. Restore it from a copy, or remove the folder and begin again."
+            )
 
 
 def require_same_run(found: Mapping[str, Any], asked: Mapping[str, Any], directory: Path) -> None:
