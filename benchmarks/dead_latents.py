@@ -1,7 +1,7 @@
 """What each policy for dead latents does to how many there are: every policy with four recipes.
 
     python -m benchmarks.dead_latents                        # the seeds reported
-    python -m benchmarks.dead_latents --seeds 100 101 102    # those on which settings were chosen
+    python -m benchmarks.dead_latents --seeds 100 101    # those on which settings were chosen
     MODELASSAY_SHARED=../shared python -m benchmarks.dead_latents    # a real model besides
 
 A latent counts as dead if it is silent on every held-out token. Differences are to the same recipe
