@@ -1,0 +1,1 @@
+"""Lenses: what the residual stream would predict if the model ended at each depth."""
