@@ -12,10 +12,12 @@ from modelassay.decompositions.recipes import (
     RECIPES,
     AbsTopK,
     AnnealedL1,
+    Archetypal,
     BatchTopK,
     Gated,
     GroupMax,
     JumpReLU,
+    MatchingPursuit,
     Matryoshka,
     ReLUL1,
     TopK,
@@ -34,6 +36,8 @@ ALL = [
     JumpReLU(width=64),
     Gated(width=64),
     AnnealedL1(width=64),
+    MatchingPursuit(width=64, k=4),
+    Archetypal(width=64, k=4, candidates=48),
 ]
 
 
@@ -61,7 +65,9 @@ def test_a_frozen_decoder_alone_does_not_train(recipe):
     dictionary = build(replace(recipe, frozen_decoder=True))
     trained = {name for name, p in dictionary.named_parameters() if p.requires_grad}
     weights = {name for name in trained if not name.startswith("activation.")}
-    assert weights == {"W_enc", "b_enc", "b_dec"}
+    # A pursuit's encoder is the decoder, without a bias.
+    pursues = isinstance(recipe, MatchingPursuit)
+    assert weights == ({"b_dec"} if pursues else {"W_enc", "b_enc", "b_dec"})
     assert dictionary.frozen_decoder
     assert "frozen decoder" in dictionary.name
     assert not build(recipe).frozen_decoder

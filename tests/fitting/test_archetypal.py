@@ -66,9 +66,7 @@ def made_of(learner: Learner) -> ArchetypalDecoder:
 def raw_of(learner: Learner) -> dict[str, Tensor]:
     """The definition's parameters in float64: mixing weights, offsets, scale, free encoder."""
     made = made_of(learner)
-    raw = {name: p.detach().double() for name, p in made.named_parameters()}
-    raw["mixtures"] = raw["mixtures"] / len(made.candidates) ** 0.5
-    return {name: tensor.requires_grad_() for name, tensor in raw.items()}
+    return {name: p.detach().double().requires_grad_() for name, p in made.named_parameters()}
 
 
 def dense_loss(raw: dict[str, Tensor], candidates: Tensor, b_dec: Tensor, x: Tensor) -> Tensor:
@@ -102,8 +100,7 @@ def test_loss_and_gradients_of_all_parameters_equal_the_dense_definition(recipe:
         found = made.get_parameter(name).grad
         assert found is not None
         assert wanted.grad is not None
-        unit = len(made.candidates) ** 0.5 if name == "mixtures" else 1.0
-        assert torch.allclose(unit * found.double(), wanted.grad, atol=1e-6, rtol=1e-3), name
+        assert torch.allclose(found.double(), wanted.grad, atol=1e-6, rtol=1e-3), name
         # A scale of the decoder changes the made encoder alone, as all the others do.
         assert wanted.grad.count_nonzero() > 0, name
 
@@ -158,7 +155,7 @@ def test_a_row_of_which_nothing_is_left_becomes_an_even_mixture():
     made = made_of(learner_of(RECIPES[0], steps=0))
     made.mixtures.data[3] = -1.0
     made.project()
-    assert torch.allclose(made.mixtures[3], torch.full((N,), N**0.5 / N))
+    assert torch.allclose(made.mixtures[3], torch.full((N,), 1 / N))
 
 
 def test_candidates_are_centred_points_of_the_data_where_a_sample_is_asked_for():
@@ -226,8 +223,16 @@ def test_it_refuses_what_has_no_decoder_of_its_own():
     for inner in (Gated(width=WIDTH), TopK(width=WIDTH, k=K, free_decoder=True)):
         with pytest.raises(ValueRangeError, match="whose weights are made of others"):
             training_of(Archetypal.of(inner, candidates=N))
-    with pytest.raises(ValueRangeError, match="got frozen_decoder=True"):
-        Archetypal(width=WIDTH, k=K, frozen_decoder=True)
+
+
+def test_a_frozen_decoder_is_the_baseline_of_the_inner_recipe():
+    recipe = Archetypal(width=WIDTH, k=K, frozen_decoder=True)
+    assert training_of(recipe).parametrisation is None
+    one, other = (
+        kind.build(D, D, torch.ones(D), generator(1), None) for kind in (recipe, recipe.fitted)
+    )
+    assert torch.equal(one.W_dec, other.W_dec)
+    assert one.frozen_decoder
 
 
 @pytest.mark.parametrize(
@@ -237,7 +242,7 @@ def test_it_refuses_what_has_no_decoder_of_its_own():
         ({"relaxation": -1.0}, "relaxation must be finite and at least 0"),
         (
             {"inner": TopK(width=WIDTH + 1, k=K)},
-            f"width must be that of the inner recipe, {WIDTH + 1}",
+            f"must be those of the inner recipe, \\({WIDTH + 1}, False",
         ),
     ],
 )

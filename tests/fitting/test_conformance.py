@@ -15,8 +15,10 @@ from modelassay.decompositions.recipe_parts import tied, unit_rows
 from modelassay.decompositions.recipes import (
     AbsTopK,
     AnnealedL1,
+    Archetypal,
     Gated,
     JumpReLU,
+    MatchingPursuit,
     Matryoshka,
     ReLUL1,
     TopK,
@@ -45,6 +47,10 @@ VARIANTS: list[Recipe] = [
     Matryoshka.of(AnnealedL1(width=64, l1_coefficient=1.0), random_prefixes=5),
     Matryoshka.of(AbsTopK(width=64, k=4)),
     Matryoshka.of(Gated(width=64, l1_coefficient=1.0), random_prefixes=5),
+    MatchingPursuit(width=64, k=4, tolerance=0.2),
+    MatchingPursuit(width=64, k=4, frozen_decoder=True),
+    Archetypal.of(JumpReLU(width=64, target_l0=4.0), candidates=48, relaxation=0.2),
+    Matryoshka.of(Archetypal(width=64, k=4, candidates=48, candidates_are="sample")),
 ]
 
 

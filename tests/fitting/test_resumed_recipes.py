@@ -9,7 +9,14 @@ import torch
 from modelassay.activations.harvest import Harvest
 from modelassay.core.progress import SILENT
 from modelassay.decompositions.dictionary import Recipe
-from modelassay.decompositions.recipes import AnnealedL1, Gated, Matryoshka, TopK
+from modelassay.decompositions.recipes import (
+    AnnealedL1,
+    Archetypal,
+    Gated,
+    MatchingPursuit,
+    Matryoshka,
+    TopK,
+)
 from modelassay.fitting.fit import fit
 
 RECIPES: list[Recipe] = [
@@ -17,12 +24,14 @@ RECIPES: list[Recipe] = [
     Matryoshka(width=64, k=3, random_prefixes=6),
     Matryoshka.of(Gated(width=64, l1_coefficient=1.0), random_prefixes=4),
     TopK(width=64, k=3, free_decoder=True),
+    MatchingPursuit(width=64, k=3),
+    Archetypal(width=64, k=3, candidates=40, relaxation=0.2),
 ]
 SHORT: dict[str, Any] = {
     "tokens": 80 * 128,
     "batch_tokens": 128,
     "learning_rate": 1e-2,
-    "seed": [0, 1, 2, 3],
+    "seed": [0, 1, 2, 3, 4, 5],
     "progress": SILENT,
 }
 

@@ -28,7 +28,8 @@ class Archetypal(Recipe):
     `relaxation`; m is one number. The encoder is free, and any sparsifier will do: that of TopK by
     default, else see `of`. Meant to make dictionaries of different seeds more alike.
 
-    What comes out is an ordinary dictionary of unit rows; see `ArchetypalDecoder`.
+    What comes out is an ordinary dictionary of unit rows; see `ArchetypalDecoder`. With a frozen
+    decoder it is the inner recipe's baseline: random rows, no candidates.
 
     Reference: Fel et al. 2025, "Archetypal SAE: adaptive and stable dictionary learning for
     concept extraction in large vision models", section 4 (there candidates are not centred: no
@@ -60,7 +61,7 @@ class Archetypal(Recipe):
         """A dictionary of any recipe: ``Archetypal.of(BatchTopK(width=4096))``.
 
         Raises:
-            ValueRangeError: if the recipe's decoder is frozen, or a number is out of its range.
+            ValueRangeError: if a number is out of its range.
         """
         return Archetypal(
             width=inner.width,
@@ -74,20 +75,19 @@ class Archetypal(Recipe):
     @property
     def fitted(self) -> Recipe:
         """The recipe whose decoder is archetypal."""
-        return self.inner or TopK(width=self.width, k=self.k)
+        if self.inner is not None:
+            return self.inner
+        return TopK(width=self.width, k=self.k, frozen_decoder=self.frozen_decoder)
 
     def __post_init__(self) -> None:
         if self.inner is None:
             check_k(self.k, self.width)
-        if self.frozen_decoder:
+        ours = self.width, self.frozen_decoder
+        theirs = self.fitted.width, self.fitted.frozen_decoder
+        if ours != theirs:
             raise ValueRangeError(
-                "An archetypal decoder must be trained; got frozen_decoder=True. Freeze that of "
-                "TopK for a baseline."
-            )
-        if self.width != self.fitted.width:
-            raise ValueRangeError(
-                f"width must be that of the inner recipe, {self.fitted.width}; got {self.width}. "
-                "Use Archetypal.of(recipe), which takes it over."
+                f"width and frozen_decoder must be those of the inner recipe, {theirs}; got "
+                f"{ours}. Use Archetypal.of(recipe), which takes them over."
             )
         if self.candidates < 2:
             raise ValueRangeError(
@@ -110,7 +110,8 @@ class Archetypal(Recipe):
         """An untrained dictionary, its decoder not archetypal yet; see `Recipe.build`."""
         dictionary = self.fitted.build(d_in, d_out, data_mean, generator, site)
         others = dictionary.references if self.inner is not None else ()
-        dictionary.references = tuple(dict.fromkeys((*self.references, *others)))
+        frozen = ("korznikov2026",) if self.frozen_decoder else ()
+        dictionary.references = tuple(dict.fromkeys((*self.references, *others, *frozen)))
         dictionary.name = f"Archetypal {dictionary.name}"
         dictionary.recipe = self
         return dictionary

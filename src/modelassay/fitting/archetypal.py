@@ -33,9 +33,7 @@ class ArchetypalDecoder(Parametrisation):
 
     Each row starts as one candidate, with more latents than candidates as the mean of two; Λ and
     m as 0, and the encoder as the transpose of the decoder (ours; an identity matrix in the
-    reference's code). W is stored times the square root of the number of candidates: Adam moves
-    every entry by the same amount, which would otherwise make even mixtures of all rows at once
-    (ours).
+    reference's code).
 
     Reference: Fel et al. 2025, section 4.
     """
@@ -62,9 +60,8 @@ class ArchetypalDecoder(Parametrisation):
         self.relaxation = relaxation
         size = candidates.square().sum(1).mean().sqrt()
         self.register_buffer("candidates", (candidates / size).to(dictionary.W_dec))
-        self._unit = len(candidates) ** 0.5
         mixtures = _first_mixtures(dictionary.width, len(candidates), generator)
-        self.mixtures = nn.Parameter(self._unit * mixtures.to(dictionary.W_dec))
+        self.mixtures = nn.Parameter(mixtures.to(dictionary.W_dec))
         self.offsets = nn.Parameter(torch.zeros_like(dictionary.W_dec))
         self.log_scale = nn.Parameter(dictionary.W_dec.new_zeros(()))
         with torch.no_grad():
@@ -74,7 +71,7 @@ class ArchetypalDecoder(Parametrisation):
 
     def _rows(self) -> tuple[Float[Tensor, "width d"], Float[Tensor, " width"]]:
         """D and the norms of its rows."""
-        rows = torch.addmm(self.offsets, self.mixtures / self._unit, self.candidates)
+        rows = torch.addmm(self.offsets, self.mixtures, self.candidates)
         rows = rows * self.log_scale.exp()
         return rows, rows.norm(dim=1).clamp(min=_SHORTEST)
 
@@ -94,7 +91,7 @@ class ArchetypalDecoder(Parametrisation):
         sums = self.mixtures.sum(1, keepdim=True)
         # A row of which nothing is left becomes the mean of all candidates.
         self.mixtures.add_((sums == 0).to(self.mixtures))
-        self.mixtures.mul_(self._unit / self.mixtures.sum(1, keepdim=True))
+        self.mixtures.div_(self.mixtures.sum(1, keepdim=True))
         lengths = self.offsets.norm(dim=1, keepdim=True)
         self.offsets.mul_((self.relaxation / lengths.clamp(min=1e-30)).clamp(max=1))
 

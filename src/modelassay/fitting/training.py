@@ -131,6 +131,8 @@ def _gated(recipe: Gated) -> Training:
 @training_of.register
 def _archetypal(recipe: Archetypal) -> Training:
     training = training_of(recipe.fitted)
+    if recipe.frozen_decoder:
+        return training
     if training.parametrisation is not None:
         raise ValueRangeError(
             "What gets an archetypal decoder must train its weights themselves; got "
