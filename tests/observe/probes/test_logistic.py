@@ -4,31 +4,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import optimize
-from torch import Tensor
 
 from modelassay.core.errors import NonFiniteError, ValueRangeError
 from modelassay.core.randomness import generator
-from modelassay.observe.probes.data import ProbeData, train_test
+from modelassay.observe.probes.data import train_test
 from modelassay.observe.probes.logistic import Logistic
 from modelassay.observe.probes.softmax_regression import GAP, softmax_regression
-
-
-def planted(
-    *, n: int = 1200, width: int = 24, strength: float = 4.0, n_groups: int = 60, seed: int = 0
-) -> tuple[ProbeData, Tensor]:
-    """Noise with a concept added along one direction; and that direction."""
-    g = generator(seed)
-    direction = torch.nn.functional.normalize(torch.randn(width, generator=g), dim=0)
-    labels = torch.randint(2, (n,), generator=g)
-    noise = torch.randn(n, width, generator=g)
-    groups = torch.arange(n) % n_groups
-    data = ProbeData(
-        activations=noise + strength * (labels[:, None] - 0.5) * direction,
-        labels=labels,
-        groups=groups,
-        group_names=tuple(f"document {number}" for number in range(n_groups)),
-    )
-    return data, direction
+from tests.observe.probes.planted import planted
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

@@ -28,16 +28,16 @@ class ProbeData:
     """
 
     activations: Float[Tensor, "item width"]
-    labels: Int[Tensor, " item"]
-    """Numbers of classes."""
-    groups: Int[Tensor, " item"]
+    labels: Int[Tensor, " _"]
+    """Numbers of classes; one per item, as in all columns (whose lengths are checked here)."""
+    groups: Int[Tensor, " _"]
     """What must not be torn apart, as numbers of `group_names`."""
     group_names: tuple[str, ...]
     """Names that mean the same in every data set: by them a probe knows what it was trained on."""
     classes: tuple[str, ...] = ("no", "yes")
-    types: Int[Tensor, " item"] | None = None
+    types: Int[Tensor, " _"] | None = None
     """Key of the control task: the item's token, word or other kind that recurs."""
-    contexts: Int[Tensor, "item length"] | None = None
+    contexts: Int[Tensor, "_ length"] | None = None
     """The tokens that the model had read, up to and with the item's; -1 is padding."""
 
     def __post_init__(self) -> None:
