@@ -28,6 +28,9 @@ from modelassay.subjects.site import Site
 
 WRITTEN = ("config.json", "weights.safetensors", "log.csv", "checkpoint")
 
+_HALF = tuple(f".{name}.*" for name in WRITTEN)
+"""What a kill may leave of a file that was being written."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
@@ -99,7 +102,7 @@ def fit_stored(
     folders = _folders(out, places, entries)
     if is_first_process():
         inside = [folder.name for folder in folders if folder != out]
-        claim_folder(out, ours=(*WRITTEN, *inside), force=force, resume=resume)
+        claim_folder(out, ours=(*WRITTEN, *_HALF, *inside), force=force, resume=resume)
     together = started_processes() > 1 or latent_shards > 1
     rates = [entry.learning_rate for entry in entries if entry.learning_rate is not None]
     dictionaries = fit(
@@ -123,6 +126,9 @@ def fit_stored(
         for dictionary, folder in zip(dictionaries, folders, strict=True)
     ]
     shutil.rmtree(out / "checkpoint")
+    for half, folder in itertools.product(_HALF, {out, *folders}):
+        for left in folder.glob(half):
+            left.unlink()
     return results
 
 
