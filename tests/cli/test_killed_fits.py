@@ -15,13 +15,10 @@ from modelassay.cli.main import app
 # index; 56 to 65 are steps; 66 to 69 write the second, 70 removes the first; 71 to 78 save what
 # was learned.
 LEFT = {
-    "SIGKILL-0": None,
     "SIGKILL-21": None,
-    "SIGKILL-53": None,
     "SIGKILL-55": None,
     "SIGKILL-61": 25,
     "SIGKILL-67": 25,
-    "SIGKILL-69": 25,
     "SIGKILL-70": 30,
     "SIGKILL-74": 30,
     "SIGINT-21": 10,
