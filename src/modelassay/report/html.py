@@ -14,6 +14,8 @@ from modelassay.report import drawings, figures
 from modelassay.report.axes import number, percent
 from modelassay.report.degrade import or_broken
 from modelassay.report.league_parts import Exhibit
+from modelassay.report.lens_parts import LensMap
+from modelassay.report.lens_payload import lens_payload
 from modelassay.report.pack import Pack
 from modelassay.report.parts import (
     Broken,
@@ -27,7 +29,8 @@ from modelassay.report.parts import (
 from modelassay.report.payload import catalogue_payload, embeddable, scatter_payload
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("data", "dom", "downloads", "scatter", "table", "panel", "main")
+_SCRIPTS = ("data", "dom", "downloads", "scatter", "table", "panel", "lens", "main")
+_STYLES = ("style", "lens")
 
 _EXTRAS: dict[type, Callable[[Any, Pack], dict[str, Any]]] = {
     Comparison: lambda part, _: {"strips": [figures.strip(m, part.columns) for m in part.metrics]},
@@ -36,6 +39,7 @@ _EXTRAS: dict[type, Callable[[Any, Pack], dict[str, Any]]] = {
     },
     Scatter: lambda part, pack: {"payload": _payload(scatter_payload(part, pack))},
     Catalogue: lambda part, pack: {"payload": _payload(catalogue_payload(part, pack))},
+    LensMap: lambda part, pack: {"payload": _payload(lens_payload(part, pack))},
     Exhibit: lambda part, _: {
         "drawn": [drawings.geometry(each) for each in part.drawings],
         "plot": drawings,
@@ -58,7 +62,7 @@ def render(page: Page) -> str:
         .render(
             page=page,
             sections=sections,
-            style=Markup(_asset("style.css")),
+            style=Markup("\n".join(_asset(f"{name}.css") for name in _STYLES)),
             script=Markup(script),
             script_hash=digest,
             pack=pack.base64(),

@@ -14,6 +14,7 @@ from modelassay.audit.parts import LatentDetails
 from modelassay.evidence.evidence import Better
 from modelassay.report.axes import Axis
 from modelassay.report.league_parts import Exhibit, HeatMap, KnownTable, Standings
+from modelassay.report.lens_parts import LensMap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -260,6 +261,7 @@ Part = (
     | Standings
     | KnownTable
     | Exhibit
+    | LensMap
     | Broken
 )
 

@@ -14,6 +14,11 @@ function guarded(element, start) {
 async function start() {
   startTips();
   guarded(null, startDownloads);
+  const lens = document.getElementById("lens");
+  if (lens) {
+    const numbers = await readPack();
+    guarded(lens, () => startLens(numbers));
+  }
   const place = document.getElementById("catalogue");
   if (!place) {
     document.documentElement.dataset.ready = "yes";
