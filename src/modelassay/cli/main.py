@@ -16,13 +16,14 @@ from modelassay.cli.convert import convert
 from modelassay.cli.doctor import doctor
 from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
+from modelassay.cli.lens import lens
 from modelassay.cli.options import examples, note
 from modelassay.cli.plan import plan
 from modelassay.cli.report import report
 from modelassay.cli.testbeds import testbeds
 from modelassay.core.errors import ModelassayError
 
-_RESUMABLE = {"audit", "harvest", "fit", "testbeds"}
+_RESUMABLE = {"audit", "harvest", "fit", "lens", "testbeds"}
 
 
 class Commands(TyperGroup):
@@ -123,6 +124,7 @@ app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk g
 app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
 app.add_typer(testbeds, name="testbeds")
 app.add_typer(architectures, name="architectures")
+app.add_typer(lens, name="lens")
 
 
 def main() -> None:
