@@ -8,7 +8,7 @@ a few of a peer's, and so on, so that a loaded machine hurts all alike. The unit
 `[batch, d] x [d, width]` in float32 into memory that is kept, timed right before and after each
 step in the same process. Memory is the resident set's peak above what was resident before the
 trainer was built: weights, gradients, the optimiser's moments and all temporaries. Batches are
-normal random numbers; JumpReLU starts where k latents a token are active.
+normal random numbers; architectures without a k start where k latents a token are active.
 """
 
 import argparse
@@ -46,6 +46,7 @@ QUICK = Size(d=288, width=4608, batch=2048, rounds=3, steps=3)
 K = 32
 WARM_UP_STEPS = 3
 RUN_STEPS = 100_000  # what schedules and windows are made for: no latent counts as dead meanwhile
+PENALISED = ("jumprelu", "relu", "gated", "p_anneal")  # nothing fixes their number of latents
 ARCHITECTURES = ("topk", "batchtopk", "matryoshka", "jumprelu", "relu", "gated", "p_anneal")
 
 
@@ -65,7 +66,7 @@ def measure(
                         k=K,
                         batch=size.batch,
                         steps=RUN_STEPS,
-                        start_l0=architecture == "jumprelu",
+                        start_l0=architecture in PENALISED,
                     ),
                     peers,
                     threads=options.threads,

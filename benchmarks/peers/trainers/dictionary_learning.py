@@ -74,10 +74,23 @@ class DictionaryLearningTrainer:
             self.trainer.dead_feature_threshold = job.steps * job.batch // 10
         self.steps_done = 0
         if job.start_l0:
-            ae = self.trainer.ae
-            with torch.no_grad():
-                pre = sample[:256] / self.norm_factor @ ae.W_enc + ae.b_enc
-                ae.threshold.data.fill_(threshold_for(pre, job.k))
+            self._start_at(sample[:256] / self.norm_factor, job.k)
+
+    @torch.no_grad()
+    def _start_at(self, x: Tensor, k: int) -> None:
+        """Let k latents a token be active now, by the thresholds or else by the biases."""
+        ae = self.trainer.ae
+        if hasattr(ae, "threshold"):
+            ae.threshold.data.fill_(threshold_for(x @ ae.W_enc, k))
+            return
+        bound = threshold_for(x @ ae.encoder.weight.T, k)
+        for bias in (
+            ae.encoder.bias,
+            getattr(ae, "gate_bias", None),
+            getattr(ae, "mag_bias", None),
+        ):
+            if bias is not None:
+                bias.data.sub_(bound)
 
     def step(self, x: Tensor) -> None:
         """One turn of `trainSAE`."""

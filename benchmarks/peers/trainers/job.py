@@ -26,7 +26,7 @@ class Job:
     """Whether a latent is dead after a tenth of the run, as with us, and is then revived, instead
     of the library's own window, which a short run never reaches."""
     start_l0: bool = False
-    """Whether thresholds start where k latents a token are active."""
+    """Whether k latents a token are active at the start, by thresholds or else by biases."""
     data: str | None = None
     """A safetensors file with ``fit`` and ``heldout`` rows; None draws normal ones."""
 

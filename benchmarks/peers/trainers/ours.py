@@ -8,6 +8,8 @@ from torch import Tensor
 from benchmarks.peers.trainers.job import Job, threshold_for
 from modelassay.activations.statistics import Moments
 from modelassay.decompositions.recipes import RECIPES, Recipe
+from modelassay.decompositions.sparsifiers import JumpReLUActivation
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.learners import learners_of
 from modelassay.fitting.normalisation import input_scale
 from modelassay.fitting.plan import Plan
@@ -53,7 +55,7 @@ class OurTrainer:
         if job.start_l0:
             with torch.no_grad():
                 pre = self.learner.dictionary.pre_activations(self.scale * sample[:256])
-                self.learner.dictionary.activation.threshold.fill_(threshold_for(pre, job.k))
+                start_at(self.learner, threshold_for(pre, job.k))
 
     def step(self, x: Tensor) -> None:
         """One step of `Trainer`, logs and checkpoints left out."""
@@ -69,6 +71,17 @@ class OurTrainer:
         """As at inference."""
         codes = self.learner.dictionary.encode(self.scale * x)
         return codes.dense(), self.learner.dictionary.decode(codes) / self.scale
+
+
+def start_at(learner: Learner, bound: float) -> None:
+    """Let what exceeds a bound now be active, by the thresholds or else by the biases."""
+    activation = learner.dictionary.activation
+    if isinstance(activation, JumpReLUActivation):
+        activation.threshold.fill_(bound)
+        return
+    for name, parameter in learner.parameters.items():
+        if name in ("b_enc", "parametrisation.bias"):
+            parameter.sub_(bound)
 
 
 def make(job: Job, sample: Tensor) -> OurTrainer:

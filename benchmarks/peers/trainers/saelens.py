@@ -61,8 +61,13 @@ class SaeLensTrainer:
         if job.start_l0:
             with torch.no_grad():
                 seen = self.sae.process_sae_in(self.trainer.activation_scaler(sample[:256]))
-                pre = seen @ self.sae.W_enc + self.sae.b_enc
-                self.sae.threshold.data.fill_(threshold_for(pre, job.k))
+                bound = threshold_for(seen @ self.sae.W_enc, job.k)
+                if job.architecture == "jumprelu":
+                    self.sae.threshold.data.fill_(bound)
+                else:
+                    for name in ("b_enc", "b_gate", "b_mag"):
+                        if hasattr(self.sae, name):
+                            getattr(self.sae, name).data.sub_(bound)
 
     def step(self, x: Tensor) -> None:
         """One turn of `SAETrainer.fit`, without logs and checkpoints."""

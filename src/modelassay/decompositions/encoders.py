@@ -16,7 +16,7 @@ from modelassay.decompositions.kernels import pre_activation_chunks, with_encode
 from modelassay.decompositions.selection import above
 
 _CROWDED_SHARE = 1 / 5  # of entries; dense products are faster above it: ours, measured
-_SAMPLE = 2**14  # entries of the first chunk that show whether it is crowded: ours
+_SAMPLE = 64  # tokens that show whether a batch is crowded: ours
 
 
 def encode_slots(
@@ -73,16 +73,14 @@ def encode_above(
         pass that dense products are faster, which is looked up on a sample.
     """
     with torch.no_grad():
-        bags: list[tuple[Tensor, Tensor, Tensor]] = []
         # With the bounds in the bias, one comparison with 0 does for all columns.
-        for chunk in pre_activation_chunks(x, W_enc, b_enc - bound, centre, buffer):
-            if not bags and chunk.numel():
-                # An odd stride walks over all columns.
-                sample = chunk.flatten()[:: chunk.numel() // _SAMPLE | 1]
-                if int((sample > 0).sum()) > _CROWDED_SHARE * sample.numel():
-                    return None
-            bags.append(above(chunk, 0.0))
-        excess, indices, offsets = join_bags(bags)
+        bias = b_enc - bound
+        few = x[:: max(1, len(x) // _SAMPLE)][:_SAMPLE]
+        sample = next(pre_activation_chunks(few, W_enc, bias, centre, buffer))
+        if int((sample > 0).sum()) > _CROWDED_SHARE * sample.numel():
+            return None
+        chunks = pre_activation_chunks(x, W_enc, bias, centre, buffer)
+        excess, indices, offsets = join_bags([above(chunk, 0.0) for chunk in chunks])
         values = excess + bound[indices]
     values = with_encoder_gradient(values, indices, x, W_enc, b_enc, centre, offsets)
     return values, indices, offsets

@@ -13,10 +13,15 @@ _GROUP = 16  # best of 8, 16 and 32 on CPU: reference/performance.md
 _WORD = 8  # booleans that are looked at together: as many bytes as the widest integer has
 _CROWDED = 4  # above a quarter of the words, looking at all entries is faster: ours, measured
 _SPARSE = 2  # below half, values of 0 are taken out first on CPU: ours
-_LOOKS_FREELY = ("cpu",)  # devices on which a look at the values makes nobody wait
+_LOOKS_FREELY = ("cpu",)
 
 
 @final
+def looks_freely(device: torch.device) -> bool:
+    """Whether a look at values costs no waiting: with an accelerator the host waits for it."""
+    return device.type in _LOOKS_FREELY
+
+
 class TorchKernels:
     """See `kernels_interface.Kernels`."""
 
@@ -164,10 +169,7 @@ def _without_zeros(
     values: Tensor, indices: Tensor, offsets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same bags without values of 0, where these are many and looking costs no waiting."""
-    if (
-        values.device.type not in _LOOKS_FREELY
-        or int(values.count_nonzero()) * _SPARSE > values.numel()
-    ):
+    if not looks_freely(values.device) or int(values.count_nonzero()) * _SPARSE > values.numel():
         return values, indices, offsets
     kept = values.nonzero().squeeze(1)
     return values[kept], indices[kept], torch.searchsorted(kept, offsets)

@@ -11,6 +11,7 @@ from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.encoders import encode_above, encode_slots, jump
 from modelassay.decompositions.kernels import encode_batch_topk, encode_topk
+from modelassay.decompositions.kernels_torch import looks_freely
 from modelassay.decompositions.selection import above, abs_topk, group_max, pad_bags, topk
 from modelassay.decompositions.sparsifier import (
     BatchSparsifier,
@@ -196,8 +197,17 @@ class ReLUActivation(Sparsifier):
         return pad_bags(*above(pre, 0.0))
 
     def encode(self, batch: EncoderBatch) -> BatchCodes:
-        """All values of a batch, dense."""
-        return BatchCodes(values=batch.pre_activations().relu())
+        """Codes of a batch: sparse where a look shows that few are positive, and is free."""
+        found = None
+        if looks_freely(batch.x.device):
+            zeros = torch.zeros_like(batch.b_enc)
+            found = encode_above(
+                batch.x, batch.W_enc, batch.b_enc, zeros, centre=batch.centre, buffer=batch.buffer
+            )
+        if found is None:
+            return BatchCodes(values=batch.pre_activations().relu())
+        values, indices, offsets = found
+        return BatchCodes(values=values, indices=indices, offsets=offsets)
 
 
 @final
