@@ -16,12 +16,12 @@ _SPARSE = 2  # below half, values of 0 are taken out first on CPU: ours
 _LOOKS_FREELY = ("cpu",)
 
 
-@final
 def looks_freely(device: torch.device) -> bool:
     """Whether a look at values costs no waiting: with an accelerator the host waits for it."""
     return device.type in _LOOKS_FREELY
 
 
+@final
 class TorchKernels:
     """See `kernels_interface.Kernels`."""
 
