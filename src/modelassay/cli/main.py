@@ -21,6 +21,7 @@ from modelassay.cli.options import examples, note
 from modelassay.cli.plan import plan
 from modelassay.cli.report import report
 from modelassay.cli.testbeds import testbeds
+from modelassay.cli.visualize import visualize
 from modelassay.core.errors import ModelassayError
 
 _RESUMABLE = {"audit", "harvest", "fit", "lens", "testbeds"}
@@ -120,6 +121,13 @@ app.command(
         "modelassay convert --all sparsify:ORG/REPO out/all --mirror path/to/mirror",
     )
 )(convert)
+app.command(
+    epilog=examples(
+        "modelassay visualize ./squeezenet1_0 --layer features.9 --channels 0:16",
+        "modelassay visualize my_model.py:build --layer layer3 --channels 3,7 --facets 4 \\",
+        "    --out facets.png",
+    )
+)(visualize)
 app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)
 app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
 app.add_typer(testbeds, name="testbeds")

@@ -4,7 +4,7 @@ Every object carries `schema_version`. It is raised when a key is removed, renam
 meaning; a new key does not raise it. Quantities that were not measured are `null`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic, which checks these in the tests, wants this one
 
@@ -556,3 +556,31 @@ class ArchitectureCheckResult(TypedDict):
     schema_version: int
     passed: bool
     architectures: list[ArchitectureVerdict]
+
+
+class VisualizeEntry(TypedDict):
+    """One optimised image."""
+
+    target: str
+    objective: float
+    """The target on the clean final image."""
+    natural: float | None
+    """The most of it on any natural image; None if there were none to compare with."""
+    dead: bool
+    """Whether the target was exactly 0 at every step: the image shows nothing then."""
+
+
+class VisualizeResult(TypedDict):
+    """What `modelassay visualize --json` prints."""
+
+    schema_version: int
+    model: str
+    layer: str
+    images: list[VisualizeEntry]
+    controls: dict[str, list[float]]
+    """Targets on the clean control images: untrained and random_direction."""
+    redirected: int
+    """Rectifiers with redirected gradients in the first steps."""
+    settings: dict[str, Any]
+    seed: int
+    out: str

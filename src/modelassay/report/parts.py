@@ -15,6 +15,7 @@ from modelassay.evidence.evidence import Better
 from modelassay.report.axes import Axis
 from modelassay.report.league_parts import Exhibit, HeatMap, KnownTable, Standings
 from modelassay.report.lens_parts import LensMap
+from modelassay.report.picture_parts import PictureWall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,6 +263,7 @@ Part = (
     | KnownTable
     | Exhibit
     | LensMap
+    | PictureWall
     | Broken
 )
 
