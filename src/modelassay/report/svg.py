@@ -8,10 +8,13 @@ MONO = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 INK, MUTED, LINE, PAPER = "#1c1e22", "#5b5f67", "#d9d6cd", "#ffffff"
 AMBER, BLUE, GREEN, RED = (214, 138, 0), (47, 111, 159), (77, 138, 107), (181, 96, 74)
 
+Length = float | int
+"""In units of the picture."""
+
 _GLYPHS = {"\n": "⏎", "\t": "⇥", " ": "·"}
 
 
-def document(width: float, height: float, parts: list[str], title: str) -> str:
+def document(width: Length, height: Length, parts: list[str], title: str) -> str:
     """An SVG file of a picture on white paper."""
     body = "\n".join(parts)
     return (
@@ -22,11 +25,11 @@ def document(width: float, height: float, parts: list[str], title: str) -> str:
 
 
 def text(
-    x: float,
-    y: float,
+    x: Length,
+    y: Length,
     content: str,
     *,
-    size: float = 11,
+    size: Length = 11,
     anchor: str = "start",
     colour: str = INK,
     mono: bool = False,
@@ -40,7 +43,7 @@ def text(
     )
 
 
-def rectangle(x: float, y: float, width: float, height: float, fill: str, tip: str = "") -> str:
+def rectangle(x: Length, y: Length, width: Length, height: Length, fill: str, tip: str = "") -> str:
     """A filled rectangle, with a sentence for who points at it."""
     told = f"<title>{escape(visible(tip))}</title>" if tip else ""
     return (
@@ -49,12 +52,12 @@ def rectangle(x: float, y: float, width: float, height: float, fill: str, tip: s
     )
 
 
-def path(steps: str, colour: str, *, width: float = 1.8, fill: str = "none") -> str:
+def path(steps: str, colour: str, *, width: Length = 1.8, fill: str = "none") -> str:
     """A line, or an area if it is filled."""
     return f'<path d="{steps}" fill="{fill}" stroke="{colour}" stroke-width="{width:g}"/>'
 
 
-def shade(strength: float, colour: tuple[int, int, int]) -> str:
+def shade(strength: Length, colour: tuple[int, int, int]) -> str:
     """A colour mixed with a pale grey: 0 is the grey, 1 the colour."""
     pale = (243, 241, 235)
     mixed = (round(p + (c - p) * strength) for p, c in zip(pale, colour, strict=True))
