@@ -241,7 +241,7 @@ def pre_activation_chunks(
         # A launch costs more than memory on an accelerator: there the batch is one chunk.
         rows = min(x.shape[0], _CHUNK_TOKENS) if x.device.type == "cpu" else x.shape[0]
         buffer = x.new_empty(max(rows, 1), W_enc.shape[1])
-    centred = x if centre is None else x - centre
     # An empty batch is one empty chunk.
-    for chunk in centred.split(buffer.shape[0]):
-        yield torch.addmm(b_enc, chunk, W_enc, out=buffer[: chunk.shape[0]])
+    for chunk in x.split(buffer.shape[0]):
+        centred = chunk if centre is None else chunk - centre
+        yield torch.addmm(b_enc, centred, W_enc, out=buffer[: chunk.shape[0]])

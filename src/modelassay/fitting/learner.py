@@ -352,8 +352,9 @@ class Learner:
 def _remove_parallel_part(rows: Tensor) -> None:
     """Take out of each row's gradient what would only change the row's length."""
     if rows.grad is not None:
-        along = torch.linalg.vecdot(rows.grad, rows.detach())
-        rows.grad.addcmul_(rows.detach(), along.unsqueeze(1), value=-1)
+        # A batch of products of one row and one column: `vecdot` would make a matrix on the way.
+        along = rows.grad.unsqueeze(1) @ rows.detach().unsqueeze(2)
+        rows.grad.addcmul_(rows.detach(), along.squeeze(2), value=-1)
 
 
 @torch.no_grad()

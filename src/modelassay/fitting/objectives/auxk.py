@@ -37,9 +37,9 @@ class AuxK:
 
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
-        residual = forward.residual().detach()
         if not len(forward.dead):
-            return residual.new_zeros(())
+            return forward.activations.new_zeros(())
+        residual = forward.residual().detach()
         dictionary, dead = forward.dictionary, forward.dead
         centre = dictionary.b_dec.detach() if dictionary.apply_b_dec_to_input else None
         # The dead latents are a small TopK dictionary of their own, on the residual.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,7 +23,8 @@ class Reconstruction:
 
     def __call__(self, forward: Forward) -> Float[Tensor, ""]:
         """The term's value on a batch."""
-        squared = forward.residual().square().sum()
+        # One pass that keeps nothing of the residual's size for the backward pass.
+        squared = F.mse_loss(forward.reconstruction, forward.activations, reduction="sum")
         return squared / (len(forward.activations) * forward.total_variance)
 
 
@@ -41,6 +43,7 @@ class NestedReconstruction:
         """The term's value on a batch."""
         if forward.nested is None:
             raise TypeError("A nested reconstruction must have prefixes; got none.")
-        squared = (forward.activations - forward.nested).square().sum()
+        wanted = forward.activations.expand_as(forward.nested)
+        squared = F.mse_loss(forward.nested, wanted, reduction="sum")
         n = len(forward.nested) * len(forward.activations)
         return squared / (n * forward.total_variance)
