@@ -342,6 +342,45 @@ _ALL = (
         "Priors in time: missing inductive biases for language model interpretability",
         "2511.01836",
     ),
+    Reference(
+        key="hewitt2019",
+        authors="Hewitt, John and Liang, Percy",
+        title="Designing and interpreting probes with control tasks",
+        year=2019,
+        url="https://aclanthology.org/D19-1275",
+    ),
+    Reference(
+        key="voita2020",
+        authors="Voita, Elena and Titov, Ivan",
+        title="Information-theoretic probing with minimum description length",
+        year=2020,
+        url="https://aclanthology.org/2020.emnlp-main.14",
+    ),
+    _arxiv(
+        "marks2023",
+        "Marks, Samuel and Tegmark, Max",
+        "The geometry of truth: emergent linear structure in large language model representations "
+        "of true/false datasets",
+        "2310.06824",
+    ),
+    _arxiv(
+        "burns2022",
+        "Burns, Collin and Ye, Haotian and Klein, Dan and Steinhardt, Jacob",
+        "Discovering latent knowledge in language models without supervision",
+        "2212.03827",
+    ),
+    _arxiv(
+        "gurnee2023",
+        "Gurnee, Wes and Nanda, Neel and Pauly, Matthew and others",
+        "Finding neurons in a haystack: case studies with sparse probing",
+        "2305.01610",
+    ),
+    _arxiv(
+        "belrose2023leace",
+        "Belrose, Nora and Schneider-Joseph, David and Ravfogel, Shauli and others",
+        "LEACE: perfect linear concept erasure in closed form",
+        "2306.03819",
+    ),
 )
 
 REFERENCES: dict[str, Reference] = {reference.key: reference for reference in _ALL}

@@ -96,15 +96,15 @@ def row_of(report: ProbeReport) -> tuple[str, ...]:
         found = effects.get(name)
         if found is None or report.used == "no behaviour":
             return "–"
-        return f"{shown(found.value)}, p {found.p_value:.2f}"
+        return f"{found.value.value:.2f} (p {found.p_value:.2f})"
 
     return (
         report.site,
         report.encoded,
         report.used,
         shown(report.scores.accuracy),
-        shown(report.scores.auroc),
-        "–" if report.selectivity is None else shown(report.selectivity),
+        f"{report.scores.auroc.value:.3f}",
+        "–" if report.selectivity is None else f"{report.selectivity.value:.3f}",
         "–" if best is None else f"{best.scores.accuracy.value:.3f} ({best.name})",
         "–" if code is None else f"{code.compression:.2f}",
         effect("push"),

@@ -12,7 +12,7 @@ from modelassay.observe.probes.behaviour import Choices
 from modelassay.observe.probes.causal import N_NULLS, causal_test
 from modelassay.observe.probes.data import ProbeData, Split, train_test_items
 from modelassay.observe.probes.items import ProbeItems, read_activations
-from modelassay.observe.probes.probe import ProbeMethod
+from modelassay.observe.probes.probe import Probe, ProbeMethod
 from modelassay.observe.probes.report import ProbeReport
 from modelassay.observe.probes.study import Study, probe_report
 from modelassay.subjects.null_twins import null_twin
@@ -77,7 +77,10 @@ def probe_sites(
             split = split_of(here[site])
             probe = method.fit(split.train, derived(study.seed, "probe"))
             causal = None
-            if choices is not None and probe.head.covector() is not None:
+            notes: tuple[str, ...] = ()
+            if choices is not None and not _has_direction(probe):
+                notes = (f"causal test: the probe at {site} has no direction",)
+            elif choices is not None:
                 causal = causal_test(
                     subject,
                     site,
@@ -91,11 +94,17 @@ def probe_sites(
                 )
             report = probe_report(
                 method, split, subject=subject.name, site=str(site), concept=concept,
-                elsewhere=elsewhere, causal=causal, probe=probe, study=study,
+                elsewhere=elsewhere, causal=causal, probe=probe, study=study, notes=notes,
             )  # fmt: skip
             reports.append(report)
             task.advance(1)
     return tuple(reports)
+
+
+def _has_direction(probe: Probe) -> bool:
+    """Whether it is linear in one activation, of two classes, and found anything at all."""
+    covector = probe.head.covector()
+    return covector is not None and bool(covector.norm() > 0)
 
 
 def _some(items: ProbeItems, most: int, seed: int) -> Int[Tensor, " item"]:

@@ -50,6 +50,7 @@ def probe_report(
     causal: CausalTest | None = None,
     probe: Probe | None = None,
     study: Study | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ProbeReport:
     """Fit a probe, score it on unseen groups, and run every control that the data allow.
 
@@ -60,6 +61,7 @@ def probe_report(
         elsewhere: the same items read elsewhere: "embedding", "null twin", or others by name.
         causal: the causal test of the probe's direction, if it was made.
         probe: the fitted probe, if it is at hand; else it is fitted here.
+        notes: what else could not be measured, for `missing`.
 
     Raises:
         ValueRangeError: if there is one class only, or the fit did not converge.
@@ -90,7 +92,7 @@ def probe_report(
         causal=causal,
         direction=None if probe.head.covector() is None else probe.direction(),
         facts=dict(probe.facts),
-        missing=tuple(missing),
+        missing=(*missing, *notes),
     )
 
 
