@@ -1,6 +1,8 @@
 """Probes on real models and real labels: what is encoded beyond controls, and what is used.
 
-    MODELASSAY_SHARED=../shared python -m benchmarks.probes [study ...]
+    MODELASSAY_SHARED=../shared python -m benchmarks.probes [--brief] [study ...]
+
+With --brief: fewer sites, no online codes, 60 items a causal test.
 
 Every row is a logistic probe on unseen groups with all of its controls. Labels: number of the
 subject in agreement prompts (groups are nouns), acceptability (groups are minimal pairs), side of
@@ -28,12 +30,14 @@ from modelassay.observe.probes.items import ProbeItems, items_from_contexts, ite
 from modelassay.observe.probes.logistic import Logistic
 from modelassay.observe.probes.report import ProbeReport, table
 from modelassay.observe.probes.sites import probe_sites
+from modelassay.observe.probes.study import Study
 from modelassay.subjects.load import load_subject
 from modelassay.subjects.subject import Subject
 
 DATA = Path(os.environ.get("MODELASSAY_SHARED", "../shared")) / "data"
 METHOD = Logistic()
 N_PROMPTS, PER_CLASS = 400, 500
+BRIEF = "--brief" in sys.argv
 MISSISSIPPI = -91.2  # degrees of longitude, about
 
 
@@ -45,7 +49,8 @@ def ids_of(subject: Subject, text: str) -> list[int]:
 
 def layers(subject: Subject) -> list[str]:
     """The stream that enters the model, and the one after every block."""
-    return ["resid_pre.0", *(f"resid_post.{layer}" for layer in range(subject.n_layers))]
+    after = [f"resid_post.{layer}" for layer in range(subject.n_layers)]
+    return ["resid_pre.0", *(after[1::2] if BRIEF else after)]
 
 
 def studied(
@@ -59,6 +64,7 @@ def studied(
     return probe_sites(
         subject, items, layers(subject), METHOD,
         concept=concept, choices=choices, pool=pool, progress=BarProgress(),
+        study=Study(description_length=not BRIEF), most_causal=60 if BRIEF else 120,
     )  # fmt: skip
 
 
@@ -205,4 +211,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([name for name in sys.argv[1:] if name != "--brief"])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from modelassay.cli import main
 from modelassay.core.errors import ValueRangeError
 
-COMMANDS = ["audit", "harvest", "fit", "plan", "report", "convert", "visualize", "cite", "doctor"]
+COMMANDS = ["audit", "harvest", "fit", "plan", "probe", "report", "convert", "visualize", "cite", "doctor"]
 PROGRAM = str(Path(sys.executable).parent / "modelassay")
 
 

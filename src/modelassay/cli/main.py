@@ -19,6 +19,7 @@ from modelassay.cli.harvest import harvest
 from modelassay.cli.lens import lens
 from modelassay.cli.options import examples, note
 from modelassay.cli.plan import plan
+from modelassay.cli.probe import probe
 from modelassay.cli.report import report
 from modelassay.cli.testbeds import testbeds
 from modelassay.cli.visualize import visualize
@@ -110,6 +111,12 @@ app.command(
         "    --tokens 1e11 --batch-tokens 65536 --hardware h200 --within 72",
     )
 )(plan)
+app.command(
+    epilog=examples(
+        "modelassay probe bundled --concept string --sites resid_pre.0,resid_post.2,resid_post.4",
+        "modelassay probe ./my_model --prompts agreement.jsonl --sites resid_post.3",
+    )
+)(probe)
 app.command(
     epilog=examples("modelassay report out/audit", "modelassay report out/audit --out page")
 )(report)
