@@ -19,9 +19,10 @@ from modelassay.decompositions.recipes import (
 )
 from modelassay.fitting.archetypal import ArchetypalDecoder, archetypal
 from modelassay.fitting.centroids import centroids
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS, N, VARIANCE = 7, 24, 3, 40, 12, 5.0
 RECIPES: list[Recipe] = [
@@ -58,7 +59,7 @@ def learner_of(recipe: Recipe, *, steps: int = 10, seed: int = 0) -> Learner:
 
 
 def made_of(learner: Learner) -> ArchetypalDecoder:
-    made = learner._parametrisation  # pyright: ignore[reportPrivateUsage]
+    made = learner.weights._parametrisation  # pyright: ignore[reportPrivateUsage]
     assert isinstance(made, ArchetypalDecoder)
     return made
 

@@ -20,12 +20,13 @@ from modelassay.decompositions.recipes import (
     TopK,
 )
 from modelassay.fitting.dead_latent_policies import with_dead_latent_policy
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.objectives.auxk import AuxK
 from modelassay.fitting.objectives.pre_activation import PreActivation
 from modelassay.fitting.options import DeadLatentPolicy, TrainingOptions
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS, STEPS = 10, 48, 4, 30, 80
 DEPTH = 0.25

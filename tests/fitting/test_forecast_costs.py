@@ -17,7 +17,6 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
-from modelassay.fitting.learners import CHUNK_TOKENS, learners_of
 from modelassay.fitting.forecast_costs import (
     checkpoint_bytes,
     dense_products,
@@ -29,6 +28,7 @@ from modelassay.fitting.forecast_costs import (
 )
 from modelassay.fitting.forecast_job import DictionaryShape, Job, ModelShape
 from modelassay.fitting.learner import Learner
+from modelassay.fitting.learners import CHUNK_TOKENS, learners_of
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.site import Site
 

@@ -19,12 +19,13 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.objectives.auxk import AuxK
 from modelassay.fitting.objectives.objective import Objective
 from modelassay.fitting.objectives.reconstruction import Reconstruction
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS = 10, 48, 4, 30
 JUMP = JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3)

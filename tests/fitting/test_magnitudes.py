@@ -6,10 +6,11 @@ from torch import Tensor
 
 from modelassay.core.randomness import generator
 from modelassay.decompositions.recipes import Gated, TopK
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.magnitudes import MagnitudeBias
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, TOKENS, VARIANCE, STEPS = 6, 20, 30, 4.0, 100
 RECIPE = Gated(width=WIDTH, l1_coefficient=0.7)

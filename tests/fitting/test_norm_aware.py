@@ -7,10 +7,11 @@ from torch import Tensor
 from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Dictionary, Recipe
 from modelassay.decompositions.recipes import AbsTopK, BatchTopK, GroupMax, Matryoshka, TopK
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.norm_aware import NormAware
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS, VARIANCE = 7, 24, 3, 40, 5.0
 RECIPES: list[Recipe] = [

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import BatchTopK, Gated, JumpReLU, ReLUL1, TopK
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.resampling import Resampling, check_restartable, restart
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS, STEPS = 10, 48, 4, 30, 100
 DEAD = torch.tensor([0, 3, 7])

@@ -9,12 +9,13 @@ from modelassay.core.randomness import generator
 from modelassay.decompositions.batch import EncoderBatch
 from modelassay.decompositions.recipes import MatchingPursuit
 from modelassay.fitting.dead_latent_policies import with_dead_latent_policy
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.options import TrainingOptions
 from modelassay.fitting.precision import encode_in_bfloat16
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.tied import Tied
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS, VARIANCE = 7, 24, 3, 40, 5.0
 RECIPE = MatchingPursuit(width=WIDTH, k=K)

@@ -10,13 +10,14 @@ from modelassay.core.errors import NonFiniteError
 from modelassay.core.progress import SILENT
 from modelassay.decompositions.recipes import TopK
 from modelassay.fitting.checkpoints import has_checkpoint, read_checkpoint
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.reconstruction import Reconstruction
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.sites import SiteGroup
 from modelassay.fitting.trainer import LOOK_EVERY_STEPS, CheckpointPlan, Trainer
 from modelassay.fitting.training import Training
+from modelassay.fitting.weights import DataScale
 
 D, WIDTH, TOKENS = 6, 16, 20
 

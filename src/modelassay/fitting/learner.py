@@ -1,15 +1,12 @@
 """One dictionary while it is trained: its weights, optimiser and dead latents."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from modelassay.core.errors import ValueRangeError
 from modelassay.core.randomness import derived
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.dictionary import Dictionary
@@ -18,26 +15,14 @@ from modelassay.fitting.logs import Measurement
 from modelassay.fitting.objectives.objective import Forward, StatefulObjective
 from modelassay.fitting.optimizers import load_moments, make_optimizer, moments_of
 from modelassay.fitting.options import USUAL, TrainingOptions
-from modelassay.fitting.parametrisation import FromActivations, Parametrisation
 from modelassay.fitting.precision import encode_in_bfloat16, resolve_precision
 from modelassay.fitting.random_prefixes import draw_prefixes
 from modelassay.fitting.resampling import check_restartable, restart
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import Training
+from modelassay.fitting.weights import DataScale, TrainedWeights
 
 _LARGEST_GRADIENT_NORM = 1.0  # SAELens' and dictionary_learning's common choice
-_SPARSIFIER = "activation."  # names of the sparsifier's own parameters begin so
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataScale:
-    """What training must know of all activations, in the scaled units that it works in."""
-
-    mean: Float[Tensor, " d_in"]
-    total_variance: float
-    """Mean squared distance from the mean."""
-    draw: Callable[[int], Float[Tensor, "token d_in"]] | None = None
-    """Some of them at random, as many as asked for if there are; None where they are unknown."""
 
 
 class Learner:
@@ -82,17 +67,14 @@ class Learner:
         self._resampled_after = 0  # steps
         rows = len(workspace) // dictionary.width
         self._buffer = workspace[: rows * dictionary.width].view(rows, dictionary.width)
-        self._parametrisation = self._parametrised()
-        self._made = self._make()
-        self.parameters = self._trained()
+        self.weights = TrainedWeights(dictionary, training, data, name=name, seed=seed)
         if training.resampling:
             check_restartable(self.parameters)
-        self._unit_decoder = training.unit_decoder and "W_dec" in self.parameters
         # Training happens at a mean norm of sqrt(d).
         self._bandwidth = training.bandwidth * math.sqrt(dictionary.d_in)
         self.optimizer = make_optimizer(
             options.optimizer,
-            self._groups(),
+            self.weights.groups(),
             learning_rate=learning_rate,
             betas=training.betas,
         )
@@ -102,51 +84,10 @@ class Learner:
         self.latents = DeadLatents(dictionary.width, dead_window, device)
         self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
 
-    def _parametrised(self) -> Parametrisation | None:
-        """What makes some of the dictionary's parameters, if anything does."""
-        make = self.training.parametrisation
-        if not isinstance(make, FromActivations):
-            return make and make(self.dictionary)
-        if self.data.draw is None:
-            raise ValueRangeError(
-                f"{self.name} must be made of activations; got only their moments. "
-                "Pass what draws them, or fit another recipe."
-            )
-        sample = self.data.draw(make.tokens)
-        return make.make(self.dictionary, sample, derived(self._seed, "parametrisation"))
-
-    def _constants(self) -> dict[str, Tensor]:
-        """What the parametrisation does not change."""
-        if self._parametrisation is None:
-            return {}
-        return dict(self._parametrisation.named_buffers("parametrisation"))
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        """What the optimiser moves: the dictionary's parameters, or what they are made of."""
-        own = {
-            name: parameter
-            for name, parameter in self.dictionary.named_parameters()
-            if parameter.requires_grad and name not in self._made
-        }
-        if self._parametrisation is None:
-            return own
-        return own | dict(self._parametrisation.named_parameters("parametrisation"))
-
-    def _make(self) -> dict[str, Tensor]:
-        """Write the parameters that are made of others into the dictionary."""
-        made = {} if self._parametrisation is None else self._parametrisation()
-        for name, value in made.items():
-            self.dictionary.get_parameter(name).data.copy_(value.detach())
-        return made
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """The weights, and apart from them thresholds, whose gradients are of another size."""
-        own = [p for n, p in self.parameters.items() if n.startswith(_SPARSIFIER)]
-        weights = [p for n, p in self.parameters.items() if not n.startswith(_SPARSIFIER)]
-        groups: list[dict[str, Any]] = [{"params": weights, "rate": 1.0}]
-        if own:
-            groups.append({"params": own, "rate": self.training.threshold_rate})
-        return groups
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What the optimiser moves."""
+        return self.weights.parameters
 
     def step(
         self, activations: Float[Tensor, "token d_in"], step: int
@@ -166,9 +107,11 @@ class Learner:
         forward = self.forward(activations, step)
         loss = torch.stack([objective(forward) for objective in self.training.objectives]).sum()
         self._differentiate(loss)
-        self._constrain_gradients()
+        self.weights.constrain_gradients()
+        for group in self.optimizer.param_groups:
+            self._clip(group["params"], _LARGEST_GRADIENT_NORM)
         self.optimizer.step()
-        self._project()
+        self.weights.project()
         self.latents.record(forward.values.detach(), forward.indices, tokens=len(activations))
         return loss.detach(), forward
 
@@ -177,29 +120,11 @@ class Learner:
         self.dictionary.zero_grad()
         self.optimizer.zero_grad()
         loss.backward()
-        if self._made:
-            gradients = [self.dictionary.get_parameter(name).grad for name in self._made]
-            torch.autograd.backward(list(self._made.values()), gradients)
-
-    def _constrain_gradients(self) -> None:
-        """Leave out of the gradients what must not be followed, or not so far."""
-        if self._unit_decoder:
-            _remove_parallel_part(self.dictionary.W_dec)
-        for group in self.optimizer.param_groups:
-            self._clip(group["params"], _LARGEST_GRADIENT_NORM)
+        self.weights.pass_gradients_on()
 
     def _clip(self, parameters: Sequence[nn.Parameter], largest: float) -> None:
         """Shorten the gradient of some parameters to a norm of at most `largest`."""
         nn.utils.clip_grad_norm_(parameters, largest)
-
-    def _project(self) -> None:
-        """Bring the parameters back to where they may be."""
-        if self._unit_decoder:
-            _normalise_rows(self.dictionary.W_dec)
-        self.dictionary.activation.project()
-        if self._parametrisation is not None:
-            self._parametrisation.project()
-            self._made = self._make()
 
     def encode(self, activations: Float[Tensor, "token d_in"], step: int) -> BatchCodes:
         """Codes of a batch in training."""
@@ -288,9 +213,7 @@ class Learner:
             generator=derived(self._seed, "resampling", steps_done),
         )
         # What was made of the weights was made of those before.
-        self._made = self._make()
-        if self._parametrisation is not None:
-            self._made = self._make()
+        self.weights.make()
         self.latents.silence[restarted] = 0
         self.dead = self.latents.census()
         self._resampled_after = steps_done
@@ -314,7 +237,7 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes in training, as named tensors."""
-        tensors = {"silence": self.latents.silence, "dead": self.dead, **self._constants()}
+        tensors = {"silence": self.latents.silence, "dead": self.dead, **self.weights.constants()}
         if self.training.resampling:
             tensors["resampled_after"] = torch.tensor(self._resampled_after)
         for name, parameter in self.parameters.items():
@@ -332,13 +255,13 @@ class Learner:
             self._resampled_after = int(tensors["resampled_after"])
         for name, parameter in self.parameters.items():
             parameter.data.copy_(tensors[name])
-        for name, constant in self._constants().items():
+        for name, constant in self.weights.constants().items():
             constant.copy_(tensors[name])
         load_moments(self.optimizer, self.parameters, tensors)
         for prefix, objective in self._stateful():
             own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             objective.load_state(own)
-        self._made = self._make()
+        self.weights.make()
 
     def _stateful(self) -> list[tuple[str, StatefulObjective]]:
         """The terms that change with what they have seen, with the beginning of their names."""
@@ -347,16 +270,3 @@ class Learner:
             for place, objective in enumerate(self.training.objectives)
             if isinstance(objective, StatefulObjective)
         ]
-
-
-def _remove_parallel_part(rows: Tensor) -> None:
-    """Take out of each row's gradient what would only change the row's length."""
-    if rows.grad is not None:
-        # A batch of products of one row and one column: `vecdot` would make a matrix on the way.
-        along = rows.grad.unsqueeze(1) @ rows.detach().unsqueeze(2)
-        rows.grad.addcmul_(rows.detach(), along.squeeze(2), value=-1)
-
-
-@torch.no_grad()
-def _normalise_rows(rows: Tensor) -> None:
-    rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True))

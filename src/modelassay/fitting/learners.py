@@ -12,10 +12,11 @@ from modelassay.core.randomness import derived
 from modelassay.fitting.dead_latent_policies import with_dead_latent_policy
 from modelassay.fitting.dead_latents import window_tokens
 from modelassay.fitting.distributed.processes import ONE_PROCESS, Processes
-from modelassay.fitting.learner import DataScale, Learner
+from modelassay.fitting.learner import Learner
 from modelassay.fitting.plan import Plan
 from modelassay.fitting.sites import SiteGroup, SiteView
 from modelassay.fitting.training import training_of
+from modelassay.fitting.weights import DataScale
 from modelassay.subjects.site import Site
 
 CHUNK_TOKENS = 1024

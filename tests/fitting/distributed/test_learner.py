@@ -14,11 +14,11 @@ from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import BatchTopKActivation, JumpReLUActivation
 from modelassay.fitting.distributed.learner import SharedLearner
 from modelassay.fitting.distributed.sparsifiers import encode, part_of
-from modelassay.fitting.learner import DataScale
 from modelassay.fitting.options import TrainingOptions
 from modelassay.fitting.resampling import Resampling
 from modelassay.fitting.schedules import Schedule
 from modelassay.fitting.training import Training, training_of
+from modelassay.fitting.weights import DataScale
 from tests.fitting.distributed.one_part import OnePart
 
 D = 6
