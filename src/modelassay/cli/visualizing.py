@@ -99,6 +99,8 @@ def parse_channels(text: str, available: int) -> list[int]:
     """
     chosen: list[int] = []
     for part in text.split(","):
+        if not part.strip():
+            break
         first, colon, last = ("0", ":", "") if part == "all" else part.strip().partition(":")
         if not all(number.isdecimal() for number in (first or "0", last or "0")):
             break
@@ -112,15 +114,12 @@ def parse_channels(text: str, available: int) -> list[int]:
     )
 
 
-def make_targets(kind: str, layer: str, channels: list[int], facets: int) -> list[Target]:
-    """One target a channel; with several facets, less of what makes them alike."""
+def make_targets(kind: str, layer: str, channels: list[int]) -> list[Target]:
+    """One target a channel, or one for the whole layer."""
     if kind == "layer":
         return [Layer(layer)]
     make = Neuron if kind == "neuron" else Channel
-    targets: list[Target] = [make(layer, index) for index in channels]
-    if facets > 1:
-        targets = [target - FACET_WEIGHT * FacetSimilarity(layer) for target in targets]
-    return targets
+    return [make(layer, index) for index in channels]
 
 
 def visualize_model(
@@ -134,10 +133,11 @@ def visualize_model(
     chosen = preset(settings, size, steps)
     example = torch.full((1, 3, *chosen.size), 0.5, device=device)
     available = layer_shapes(module, [layer], image_input(example))[layer][0]
-    targets = make_targets(kind, layer, parse_channels(channels, available), facets)
+    targets = make_targets(kind, layer, parse_channels(channels, available))
+    apart = -FACET_WEIGHT * FacetSimilarity(layer) if facets > 1 else None
     result = render(
-        module, targets, settings=chosen, image_input=image_input, facets=facets, seed=seed,
-        progress=default_progress(),
+        module, targets, settings=chosen, image_input=image_input, facets=facets,
+        between_facets=apart, seed=seed, progress=default_progress(),
     )  # fmt: skip
     best, looked_at = _natural(module, targets, natural, image_input, facets)
     beside = None
@@ -183,7 +183,7 @@ def _natural(
             "Write it with safetensors.torch.save_file({'images': images}, path)."
         )
     images = tensors["images"].float()
-    values = measure(module, targets, images, image_input=image_input, batch=16 * facets)
+    values = measure(module, targets, images, image_input=image_input)
     return values.max(1).values.repeat_interleave(facets), len(images)
 
 

@@ -34,6 +34,7 @@ def render(
     settings: Settings = DEFAULT,
     image_input: ImageInput = IMAGENET,
     facets: int = 1,
+    between_facets: Target | None = None,
     together: Target | None = None,
     start: Float[Tensor, "image channels h w"] | None = None,
     references: Float[Tensor, "image channels h w"] | None = None,
@@ -51,8 +52,10 @@ def render(
         targets: what to look for, one image (or several facets) each.
         settings: size, steps, parametrisation, transformations…
         image_input: value range, normalisation and size of what the model reads.
-        facets: images of each target; subtract `FacetSimilarity` from it to make them differ.
-        together: a target of all images at once, such as `Alignment`, added to the images' own.
+        facets: images of each target.
+        between_facets: a term of each target's facets, such as ``-100 * FacetSimilarity(layer)``,
+            which makes them differ. It is optimised but is no part of the objective or the trace.
+        together: likewise a term of all images at once, such as `Alignment`.
         start: images to begin with, in 0 … 1, in place of noise.
         references: images that targets such as `Likeness` compare with.
         seed: decides the noise and the transformations.
@@ -74,7 +77,8 @@ def render(
     device = next(module.parameters(), torch.empty(0)).device
     count = len(targets) * facets
     scene = _Scene(
-        module=module, targets=targets, facets=facets, together=together, image_input=image_input,
+        module=module, targets=targets, facets=facets, together=together,
+        between_facets=between_facets, image_input=image_input,
         references=_fitting(references, count, settings, device, "references"),
     )  # fmt: skip
     scene.check(torch.full((1, 3, *settings.size), 0.5, device=device))
@@ -111,34 +115,46 @@ class _Scene:
     module: nn.Module
     targets: tuple[Target, ...]
     facets: int
+    between_facets: Target | None
     together: Target | None
     image_input: ImageInput
     references: Tensor | None
 
     @property
     def layers(self) -> tuple[str, ...]:
-        every = [*self.targets, *([self.together] if self.together else [])]
-        return tuple(sorted(frozenset[str]().union(*(target.layers for target in every))))
+        return tuple(sorted(frozenset[str]().union(*(target.layers for target in self._all))))
+
+    @property
+    def _all(self) -> tuple[Target, ...]:
+        shared = (self.between_facets, self.together)
+        return (*self.targets, *(target for target in shared if target is not None))
 
     def check(self, example: Tensor) -> None:
         """Refuse targets that this model does not have."""
         shapes = layer_shapes(self.module, self.layers, self.image_input(example))
-        for target in (*self.targets, *([self.together] if self.together else [])):
+        for target in self._all:
             target.check(shapes)
 
     def values(
         self, images: Tensor, seen: Tensor, references: Tensor | None
     ) -> tuple[Tensor, Tensor | float]:
-        """Each image's own target, and the target of all together."""
+        """Each image's own target, and the sum of the terms that images share."""
         maps = self._maps(seen)
         others: dict[str, Tensor] = {}
         if references is not None:
             with torch.no_grad():
                 others = self._maps(references)
         whole = Seen(images=images, maps=maps, references=others)
-        groups = zip(self.targets, _split(whole, self.facets), strict=True)
+        parts = _split(whole, self.facets)
+        groups = zip(self.targets, parts, strict=True)
         own = torch.cat([target.values(part) for target, part in groups])
-        return own, (0.0 if self.together is None else self.together.values(whole).sum())
+        shared: Tensor | float = 0.0
+        if self.between_facets is not None:
+            for part in parts:
+                shared = shared + self.between_facets.values(part).sum()
+        if self.together is not None:
+            shared = shared + self.together.values(whole).sum()
+        return own, shared
 
     def _maps(self, seen: Tensor) -> dict[str, Tensor]:
         return feature_maps(self.module, self.layers, self.image_input(seen)) if self.layers else {}
@@ -184,11 +200,12 @@ def _ascend(
                 redirected = max(redirected, relu.count)
             else:
                 own, shared = _seen_values(scene, pixels, settings, draws, step)
-            (ascent,) = torch.autograd.grad((own.sum() + shared), pixels)
-            _check_finite(own, ascent, step)
-            (numbers.grad,) = torch.autograd.grad(images, numbers, -ascent)
+            # The gradient of a loss: redirected rectifiers ask for its sign.
+            (descent,) = torch.autograd.grad(-(own.sum() + shared), pixels)
+            _check_finite(own, descent, step)
+            (numbers.grad,) = torch.autograd.grad(images, numbers, descent)
             optimizer.step()
-            transparency += ascent.abs().sum(1)
+            transparency += descent.abs().sum(1)
             trace.append(own.detach())
             task.advance(1, target=float(own.detach().mean()))
     return torch.stack(trace, 1), transparency, redirected
@@ -238,8 +255,8 @@ def _fitting(
     return images.to(device).expand(count, -1, -1, -1)
 
 
-def _check_finite(own: Tensor, ascent: Tensor, step: int) -> None:
-    if not bool(own.isfinite().all() & ascent.isfinite().all()):
+def _check_finite(own: Tensor, gradient: Tensor, step: int) -> None:
+    if not bool(own.isfinite().all() & gradient.isfinite().all()):
         raise NonFiniteError(
             f"A target and its gradient must be finite; got NaN or Inf at step {step}. "
             "Check image_input and the model's weights."

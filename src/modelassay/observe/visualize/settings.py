@@ -65,9 +65,7 @@ class Settings:
 DEFAULT = Settings()
 """Ours."""
 
-LUCID_SETTINGS = Settings(
-    steps=512, learning_rate=0.05, schedule="constant", transforms=LUCID
-)
+LUCID_SETTINGS = Settings(steps=512, learning_rate=0.05, schedule="constant", transforms=LUCID)
 """lucid's defaults: Adam 0.05, Fourier coefficients of deviation 0.01, its standard set."""
 
 MACO_SETTINGS = Settings(
