@@ -255,7 +255,7 @@ class Subject:
         tokens: Int[Tensor, "batch token"],
         *,
         max_new_tokens: int,
-        edit: Mapping[Site, Edit] | None = None,
+        edit: Mapping[Site, Edit] | Callable[[Tensor], Mapping[Site, Edit]] | None = None,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "batch longer"]:
@@ -264,7 +264,7 @@ class Subject:
         Args:
             tokens: prompts of equal length.
             max_new_tokens: number of tokens to add.
-            edit: replacements by site.
+            edit: replacements by site, or a function that gives them for the tokens so far.
             temperature: 0 takes the likeliest token.
             generator: needed when the temperature is above 0.
 
@@ -277,7 +277,7 @@ class Subject:
                 f"and generator={generator}. Pass generator=torch.Generator().manual_seed(0)."
             )
         for _ in range(max_new_tokens):
-            logits = self.run(tokens, edit=edit).logits
+            logits = self.run(tokens, edit=edit(tokens) if callable(edit) else edit).logits
             assert logits is not None
             last = logits[:, -1].float()
             if generator is None or temperature == 0:
