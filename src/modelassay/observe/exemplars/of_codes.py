@@ -52,6 +52,10 @@ class Examples:
     """Only the contexts that some example shows."""
     documents: tuple[str, ...]
     """Name of each of those contexts' document."""
+    group_names: tuple[str, ...] = ()
+    """Heading of each group, where they are not the strongest and the quantile groups alone."""
+    silent_from: int | None = None
+    """The first group of tokens on which the latent is silent; None if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +110,7 @@ def find_examples(
             shuffled = members[np.argsort(keys[span][members], kind="stable")]
             picker.take(shuffled, group=group, count=per_group)
         chosen.append(picker.table(latent))
-    return _gather(np.concatenate(chosen), columns, place, contexts, reach)
+    return windows(np.concatenate(chosen), columns, place, contexts, reach)
 
 
 class _Picker:
@@ -151,11 +155,22 @@ def _places(codes: Codes, contexts: TokenizedCorpus) -> NDArray[np.int64]:
     return contexts.measured.nonzero().numpy()
 
 
-def _gather(
+def windows(
     chosen: NDArray[np.int64], columns: csc_matrix, place: NDArray[np.int64],
-    contexts: TokenizedCorpus, reach: int,
+    contexts: TokenizedCorpus, reach: int, group_names: tuple[str, ...] = (),
+    silent_from: int | None = None,
 ) -> Examples:  # fmt: skip
-    """The windows around the chosen rows and the latents' values in them."""
+    """The windows around the chosen rows and the latents' values in them.
+
+    Args:
+        chosen: columns latent, group, row; sorted by latent and group.
+        columns: values, one row a measured token and one column a latent, indices sorted.
+        place: context and position of each row.
+        contexts: to which the rows belong.
+        reach: tokens on each side, as far as the context's measured tokens go.
+        group_names: headings of the groups.
+        silent_from: the first group of silent tokens.
+    """
     latents, groups, rows = chosen.T
     row_range = np.searchsorted(place[:, 0], np.arange(len(contexts) + 1))
     owners = place[rows, 0]
@@ -182,6 +197,8 @@ def _gather(
         values=torch.from_numpy(np.concatenate([*values, np.zeros(0)]).astype(np.float32)),
         tokens=contexts.tokens[torch.from_numpy(shown)],
         documents=tuple(documents[int(contexts.document[c])].name for c in shown),
+        group_names=group_names,
+        silent_from=silent_from,
     )
 
 
