@@ -209,6 +209,11 @@ def tokenize(
             f"context_tokens must be at least min_tokens={min_tokens} and 2; "
             f"got {context_tokens}. Lengthen the contexts."
         )
+    if getattr(tokenizer, "is_fast", True) is False:
+        raise ValueRangeError(
+            "tokenizer must know its tokens' character offsets, as fast tokenizers do; got "
+            f"{type(tokenizer).__name__}. Load it with use_fast=True, or pass token ids."
+        )
     bos = tokenizer.bos_token_id
     with_bos = (bos is not None) if prepend_bos is None else prepend_bos
     if with_bos and bos is None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from modelassay.activations.corpus import corpus_from_texts, tokenize
 from modelassay.core.errors import (
     ProvenanceError,
     ShapeError,
@@ -146,11 +147,16 @@ def test_an_empty_text_is_refused_and_no_offsets_are_needed(shared_data):
     subject = load_subject(shared_data / "babyllama105", tokenizer=WithoutOffsets(tokenizer))
     with pytest.raises(TooFewTokensError, match="at least one token; got ''"):
         tokens_of(subject, "")
+    corpus = corpus_from_texts(["a text"], source="here")
+    with pytest.raises(ValueRangeError, match="as fast tokenizers do; got WithoutOffsets"):
+        tokenize(corpus, subject.tokenizer, context_tokens=16)
     assert len(tokens_of(subject, "abc")) == 5  # after the BOS token and a space
 
 
 class WithoutOffsets:
     """A slow tokenizer: it refuses to say where its tokens stand."""
+
+    is_fast = False
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
