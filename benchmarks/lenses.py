@@ -2,6 +2,7 @@
 
     python -m benchmarks.lenses             # cost: ratios in one run
     python -m benchmarks.lenses quality     # KL by layer of logit, tuned and Jacobian lenses
+    python -m benchmarks.lenses quality babyllama105
 
 Cost compares a lens over 256 tokens with the least that one could do: the bare forward pass and
 one product with the unembedding per layer. The real models of the quality table come from the
@@ -10,7 +11,7 @@ folder that MODELASSAY_SHARED names; without it, only the bundled model is measu
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -29,9 +30,10 @@ from modelassay.subjects.subject import Subject
 
 ROUNDS = 15
 TOKENS = 256
-RECIPE = TunedLensRecipe(steps=150, tokens_per_step=8192)
+RECIPE = TunedLensRecipe(steps=60, tokens_per_step=4096)
 """The release's, but for fewer tokens: these models have vocabularies of 67 to 2048."""
-HELDOUT_TOKENS = 40_000
+HELDOUT_TOKENS = 20_000
+PROMPTS = 25
 DATA = Path(os.environ.get("MODELASSAY_SHARED", "../shared")) / "data"
 TEXTS = {
     "babyllama105": "text_tinystories/stories.txt",
@@ -76,38 +78,34 @@ def cost(subject: Subject) -> None:
         print(f"| {subject.name} | {name} | {1000 * value:.1f} | {value / bare:.2f} |")
 
 
-def corpora() -> dict[str, tuple[Subject, Corpus]]:
-    """Models and texts that they can read."""
-    found = {"bundled": (load_subject("bundled"), stdlib_corpus())}
+def corpora(names: list[str]) -> Iterator[tuple[str, Subject, Corpus]]:
+    """Models that are there, and texts that they can read; all of them for no names."""
+    if not names or "bundled" in names:
+        yield "bundled", load_subject("bundled"), stdlib_corpus()
     for name, texts in TEXTS.items():
-        if (DATA / name).is_dir():
-            found[name] = (load_subject(DATA / name), read_texts(DATA / texts))
-    return found
+        if (DATA / name).is_dir() and (not names or name in names):
+            yield name, load_subject(DATA / name), read_texts(DATA / texts)
 
 
-def qualities(
-    subject: Subject, corpus: Corpus, folder: Path | None = None
-) -> tuple[LensQuality, ...]:
+def qualities(subject: Subject, corpus: Corpus) -> tuple[LensQuality, ...]:
     """The three lenses of a model on held-out documents."""
     contexts = tokenize(corpus, subject.tokenizer, context_tokens=min(128, subject.context_tokens))
     fit, heldout = contexts.select("fit"), contexts.select("heldout")
     heldout = heldout.take(HELDOUT_TOKENS, torch.Generator().manual_seed(0))
-    checkpoint = None if folder is None else folder / subject.name
-    tuned = train_tuned_lens(subject, fit, recipe=RECIPE, checkpoint=checkpoint)
+    tuned = train_tuned_lens(subject, fit, recipe=RECIPE)
     long = fit[fit.mask.all(1)]
-    jacobian = fit_jacobian_lens(subject, long.take(12_800, torch.Generator().manual_seed(0)))
-    if folder is not None:
-        tuned.save(folder / f"{subject.name}_tuned.safetensors", force=True)
-        jacobian.save(folder / f"{subject.name}_jacobian.safetensors", force=True)
+    jacobian = fit_jacobian_lens(
+        subject, long.take(128 * PROMPTS, torch.Generator().manual_seed(0))
+    )
     return measure_lenses(subject, [LogitLens(), tuned, jacobian], heldout)
 
 
-def quality(folder: Path | None = None) -> None:
+def quality(names: list[str]) -> None:
     """Print KL by depth, and the paired difference of tuned and logit lens."""
     print("| model | layer | logit | tuned | Jacobian | tuned - logit, 95 % |")
     print("|---|---|---|---|---|---|")
-    for name, (subject, corpus) in corpora().items():
-        found = qualities(subject, corpus, folder)
+    for name, subject, corpus in corpora(names):
+        found = qualities(subject, corpus)
         logit, tuned, jacobian = (each.estimates("kl").value.tolist() for each in found)
         gain = found[1].difference(found[0], "kl")
         for depth, layer in enumerate(found[0].depths[:-1]):
@@ -122,7 +120,7 @@ def quality(folder: Path | None = None) -> None:
 def main() -> None:
     """Print the table that is asked for."""
     if "quality" in sys.argv[1:]:
-        quality(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+        quality(sys.argv[2:])
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {TOKENS} tokens\n")
     print("| model | way | ms | ratio |\n|---|---|---|---|")
