@@ -6,6 +6,7 @@ kinds of negatives: random ones; near ones, whose activation points along what t
 and which yet are silent; and the tokens of its strongest examples in contexts where it is silent.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,15 +112,20 @@ def search_examples(
     """
     wanted = wanted or Wanted()
     search = _Search(source=source, units=units, wanted=wanted, seed=seed)
-    options = {"batch_contexts": batch_contexts, "progress": progress}
+
+    def batches(title: str) -> Iterator[UnitBatch]:
+        return read_units(
+            source, site, units, batch_contexts=batch_contexts, progress=progress, title=title
+        )
+
     parts: UnitStatistics | None = None
-    for batch in read_units(source, site, units, title="Statistics", **options):
+    for batch in batches("Statistics"):
         here = UnitStatistics.of(batch.codes, batch.rows, n_top=1, pairs=pairs)
         parts = here if parts is None else parts + here
         search.see_strongest(batch)
     assert parts is not None, "a harvest holds at least one token"
     search.prepare(parts)
-    for batch in read_units(source, site, units, title="Examples", **options):
+    for batch in batches("Examples"):
         search.see_others(batch)
     chosen = search.kept.chosen(wanted.counts)
     return Found(
