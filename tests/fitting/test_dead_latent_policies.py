@@ -1,6 +1,7 @@
 """Each policy for dead latents, on each kind of recipe, brings planted dead ones back to life."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -67,7 +68,10 @@ def buried(recipe: Recipe, policy: DeadLatentPolicy) -> Learner:
     return Learner(
         name="under test",
         dictionary=dictionary,
-        training=with_dead_latent_policy(training_of(recipe), options),
+        # Buried as deep as they were made, not scaled with the rest.
+        training=replace(
+            with_dead_latent_policy(training_of(recipe), options), matches_start=False
+        ),
         schedule=Schedule(steps=STEPS),
         learning_rate=1e-2,
         dead_window=200,

@@ -250,6 +250,7 @@ def test_auxk_revives_latents_that_would_stay_dead():
     shares = []
     for objectives in ([Reconstruction()], [Reconstruction(), AuxK()]):
         learner = learner_of(TopK(width=WIDTH, k=2), objectives)
+        learner.training = replace(learner.training, matches_start=False)  # silent as made
         with torch.no_grad():
             # Positive on many tokens but never among the largest: silent, not beyond help.
             learner.dictionary.W_enc[:, : WIDTH // 2] *= 0.1
@@ -260,6 +261,17 @@ def test_auxk_revives_latents_that_would_stay_dead():
     without, with_auxk = shares
     assert without > 0.4
     assert with_auxk < without / 2
+
+
+@pytest.mark.parametrize("free_decoder", [False, True])
+def test_the_first_reconstructions_are_of_the_length_that_errs_least(free_decoder: bool):
+    learner = learner_of(TopK(width=WIDTH, k=K, free_decoder=free_decoder), rate=0.0)
+    learner.step(rows(), 0)
+    reconstruction = learner.forward(rows(), 1).reconstruction.detach().double()
+    centre = learner.dictionary.b_dec.detach().double()
+    decoded, centred = reconstruction - centre, rows().double() - centre
+    errors = [float((centred - factor * decoded).square().sum()) for factor in (0.98, 1.0, 1.02)]
+    assert errors[1] < min(errors[0], errors[2])
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)

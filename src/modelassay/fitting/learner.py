@@ -104,6 +104,8 @@ class Learner:
         rate = self.learning_rate * self.schedule.learning_rate_factor(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
+        if step == 0 and self.training.matches_start:
+            self._match_start(activations)
         forward = self.forward(activations, step)
         loss = torch.stack([objective(forward) for objective in self.training.objectives]).sum()
         self._differentiate(loss)
@@ -114,6 +116,19 @@ class Learner:
         self.weights.project()
         self.latents.record(forward.values.detach(), forward.indices, tokens=len(activations))
         return loss.detach(), forward
+
+    @torch.no_grad()
+    def _match_start(self, activations: Float[Tensor, "token d_in"]) -> None:
+        """Scale the encoder so that the first reconstructions err least: see `Training`."""
+        centred = activations - self.dictionary.b_dec
+        decoded = self.encode(activations, 0).decode(self.dictionary.W_dec)
+        alike = self._over_tokens((decoded * centred).sum())
+        square = self._over_tokens(decoded.square().sum())
+        self.weights.scale_encoder(torch.where(alike > 0, alike / square, 1.0))
+
+    def _over_tokens(self, number: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """A sum over the whole batch from the one over these tokens."""
+        return number
 
     def _differentiate(self, loss: Float[Tensor, ""]) -> None:
         """Gradients of all trained parameters."""

@@ -47,6 +47,11 @@ class Training:
     unit_decoder: bool = True
     """Keep decoder rows at norm 1; otherwise their norms are folded into the encoder at the
     end."""
+    matches_start: bool = False
+    """Before the first step, multiply the encoder with the number that makes the first batch's
+    reconstruction error least: ``Σ r (x - b_dec) / Σ r²``, with r what its codes decode to. An
+    encoder that is the decoder's transpose starts with reconstructions that are too long, since
+    active rows overlap (Gao et al. 2024, appendix A.1, who match the norms)."""
     betas: tuple[float, float] = _BETAS
     """Adam's."""
     prefixes: tuple[int, ...] = ()
@@ -78,6 +83,7 @@ def training_of(recipe: Recipe) -> Training:
 def _comparing(recipe: TopK | BatchTopK | AbsTopK | GroupMax) -> Training:
     return Training(
         objectives=(Reconstruction(), AuxK()),
+        matches_start=True,
         parametrisation=NormAware if recipe.free_decoder else None,
     )
 

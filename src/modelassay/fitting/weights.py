@@ -88,6 +88,15 @@ class TrainedWeights:
         for name, value in self._made.items():
             self._dictionary.get_parameter(name).data.copy_(value.detach())
 
+    @torch.no_grad()
+    def scale_encoder(self, factor: Float[Tensor, ""]) -> None:
+        """Multiply the encoder, or what it is made of, with a number."""
+        for name, parameter in self.parameters.items():
+            if name.endswith("W_enc"):
+                parameter.mul_(factor)
+        with torch.enable_grad():
+            self.make()
+
     def constants(self) -> dict[str, Tensor]:
         """What a parametrisation holds besides its parameters, and does not change."""
         if self._parametrisation is None:

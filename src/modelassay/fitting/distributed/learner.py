@@ -29,6 +29,7 @@ from modelassay.fitting.training import Training
 _DIVISIBLE = {
     "objectives",
     "unit_decoder",
+    "matches_start",
     "betas",
     "prefixes",
     "random_prefixes",
@@ -130,6 +131,9 @@ class SharedLearner(Learner):
                 # Every process must take part in the sum.
                 parameter.grad = torch.zeros_like(parameter)
             sum_(parameter.grad, self._mesh.tokens).div_(self._mesh.token_shards)
+
+    def _over_tokens(self, number: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        return sum_(number, self._mesh.tokens)
 
     def _clip(self, parameters: Sequence[nn.Parameter], largest: float) -> None:
         """Shorten the gradient of all latents, as `clip_grad_norm_` does in one process."""
