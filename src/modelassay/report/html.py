@@ -13,6 +13,8 @@ from markupsafe import Markup
 from modelassay.report import drawings, figures
 from modelassay.report.axes import number, percent
 from modelassay.report.degrade import or_broken
+from modelassay.report.intervention_parts import EffectMap, StrengthCurves
+from modelassay.report.intervention_pictures import curves_picture, effect_picture
 from modelassay.report.league_parts import Exhibit
 from modelassay.report.lens_parts import LensMap
 from modelassay.report.lens_payload import lens_payload
@@ -40,6 +42,8 @@ _EXTRAS: dict[type, Callable[[Any, Pack], dict[str, Any]]] = {
     Scatter: lambda part, pack: {"payload": _payload(scatter_payload(part, pack))},
     Catalogue: lambda part, pack: {"payload": _payload(catalogue_payload(part, pack))},
     LensMap: lambda part, pack: {"payload": _payload(lens_payload(part, pack))},
+    EffectMap: lambda part, _: {"drawn": Markup(effect_picture(part))},
+    StrengthCurves: lambda part, _: {"drawn": Markup(curves_picture(part))},
     Exhibit: lambda part, _: {
         "drawn": [drawings.geometry(each) for each in part.drawings],
         "plot": drawings,

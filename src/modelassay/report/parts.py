@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from modelassay.audit.parts import LatentDetails
 from modelassay.evidence.evidence import Better
 from modelassay.report.axes import Axis
+from modelassay.report.intervention_parts import EffectMap, PromptStrip, StrengthCurves
 from modelassay.report.league_parts import Exhibit, HeatMap, KnownTable, Standings
 from modelassay.report.lens_parts import LensMap
 from modelassay.report.picture_parts import PictureWall
@@ -263,6 +264,9 @@ Part = (
     | KnownTable
     | Exhibit
     | LensMap
+    | EffectMap
+    | StrengthCurves
+    | PromptStrip
     | PictureWall
     | Broken
 )
