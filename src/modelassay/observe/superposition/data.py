@@ -5,7 +5,7 @@ A feature is 0 with probability S, else U[0, 1] (or U[-1, 1]); 1 - S is its dens
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from modelassay.core.errors import ValueRangeError
 Relation = Literal["independent", "correlated", "anticorrelated"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where inputs come from."""
 

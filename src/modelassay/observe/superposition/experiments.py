@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from modelassay.core.errors import UnknownNameError
 from modelassay.core.progress import SILENT, Progress
@@ -12,6 +12,7 @@ from modelassay.observe.superposition.study import Study
 Size = Literal["quick", "full"]
 
 
+@runtime_checkable
 class Runner(Protocol):
     """Makes a study."""
 

@@ -20,7 +20,7 @@ PerFeature = Float[Tensor, "*instance feature"]
 
 _SMALL = 1e-6  # norms below this count as this: a feature that is not represented has D = 0
 REPRESENTED = 0.5  # of a norm: a feature that is represented (ours)
-_LINKED = 0.15  # |cosine| of features of one polytope (ours; the antiprism's smallest is 0.26)
+_LINKED = 0.15  # |cosine| of features of one polytope (ours)
 _SPANNED = 0.25  # of the largest singular value: a dimension that a polytope fills (ours)
 
 FRACTIONS: dict[str, float] = {

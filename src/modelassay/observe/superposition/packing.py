@@ -27,7 +27,7 @@ def _setup(full: bool, conditions: int) -> Setup:
     return Setup(
         n_features=400 if full else 60,
         n_hidden=30 if full else 12,
-        densities=tuple(spaced_densities(conditions, 20).tolist()),
+        densities=tuple(spaced_densities(conditions, 20.0).tolist()),
         training=trained_by(full, replace(QUICK, batch=256)),
     )
 
@@ -80,8 +80,8 @@ def uniform(*, full: bool, seed: int, progress: Progress) -> Study:
         "uniform",
         "Fractions of a dimension",
         "Every dot is a feature that a model represents. They gather at the fractions of regular "
-        "polytopes; at density 1 any rotation of the space is as good, so that D means nothing. The "
-        "line is m / |W|², which is lower than the mean of D where norms exceed 1.",
+        "polytopes; at density 1 any rotation of the space is as good, so that D means nothing. "
+        "The line is m / |W|², which is lower than the mean of D where norms exceed 1.",
         "dimensionality",
         setup,
         seed=seed,

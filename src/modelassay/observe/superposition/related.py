@@ -26,7 +26,7 @@ def set_cosines(
 
 
 def _densities(full: bool) -> tuple[float, ...]:
-    return tuple(spaced_densities(5 if full else 3, 400, 0.5).tolist())
+    return tuple(spaced_densities(5 if full else 3, 400.0, 0.5).tolist())
 
 
 def correlated(*, full: bool, seed: int, progress: Progress) -> Study:

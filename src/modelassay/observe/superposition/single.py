@@ -105,7 +105,7 @@ def pentagon(*, full: bool, seed: int, progress: Progress) -> Study:
         n_features=5,
         n_hidden=2,
         importance=0.9,
-        densities=tuple(spaced_densities(10, 20).tolist()),
+        densities=tuple(spaced_densities(10, 20.0).tolist()),
         runs=4,
         training=trained_by(full),
     )
@@ -137,8 +137,8 @@ def _strips(name: str, *, full: bool, seed: int, progress: Progress, relu: bool)
     return study(
         name,
         "Weights and superposition" if relu else "A linear model",
-        "WᵀW and the bias (left), and the norm of every feature (bars), red where others excite it "
-        "as strongly as itself. "
+        "WᵀW with the bias beside it, and below the norm of every feature (the line is 1), red "
+        "where others excite it as strongly as itself. "
         + (
             "The sparser the features, the more of them share the dimensions."
             if relu
