@@ -18,9 +18,11 @@ from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
 from modelassay.cli.lens import lens
 from modelassay.cli.options import examples, note
+from modelassay.cli.patch import patch
 from modelassay.cli.plan import plan
 from modelassay.cli.probe import probe
 from modelassay.cli.report import report
+from modelassay.cli.steer import steer
 from modelassay.cli.testbeds import testbeds
 from modelassay.cli.visualize import visualize
 from modelassay.core.errors import ModelassayError
@@ -117,6 +119,21 @@ app.command(
         "modelassay probe ./my_model --prompts agreement.jsonl --sites resid_post.3",
     )
 )(probe)
+app.command(
+    epilog=examples(
+        "modelassay patch gpt2 --pairs agreement.jsonl",
+        "modelassay patch gpt2 --pairs agreement.jsonl --parts heads --everywhere --noising",
+        "modelassay patch ./my_model --pairs ioi.csv --estimate both --out patch.svg",
+    )
+)(patch)
+app.command(
+    epilog=examples(
+        'modelassay steer bundled --dictionary out/fit --latents 12 --target " self" \\',
+        '    --prompt "def area(" --strengths 0,2,4,8',
+        'modelassay steer ./my_model --towards glad.txt --away sad.txt --site resid_post.2 \\',
+        '    --target " happy" --prompts prompts.txt --corpus stories.txt',
+    )
+)(steer)
 app.command(
     epilog=examples("modelassay report out/audit", "modelassay report out/audit --out page")
 )(report)
