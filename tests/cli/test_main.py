@@ -10,7 +10,20 @@ from typer.testing import CliRunner
 from modelassay.cli import main
 from modelassay.core.errors import ValueRangeError
 
-COMMANDS = ["audit", "harvest", "fit", "plan", "probe", "report", "convert", "visualize", "cite", "doctor"]
+COMMANDS = [
+    "audit",
+    "harvest",
+    "fit",
+    "plan",
+    "probe",
+    "patch",
+    "steer",
+    "report",
+    "convert",
+    "visualize",
+    "cite",
+    "doctor",
+]
 PROGRAM = str(Path(sys.executable).parent / "modelassay")
 
 
