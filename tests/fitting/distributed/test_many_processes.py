@@ -139,7 +139,7 @@ def test_many_processes_fit_what_one_fits(
 def test_the_runs_compared_have_learnt_and_have_dead_latents(alone: dict[str, Tensor]):
     for number, name in enumerate(RECIPES):
         explained = alone[f"{number}.explained_variance"]
-        assert explained[-1] > explained[0] + 0.05, (name, explained)
+        assert explained[-1] > explained[0] + 0.02, (name, explained)
     for name in ("many dead", "many dead with signs"):
         assert alone[f"{list(RECIPES).index(name)}.dead_share"][1:].min() > 0.1
 
