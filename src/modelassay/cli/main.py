@@ -23,6 +23,7 @@ from modelassay.cli.plan import plan
 from modelassay.cli.probe import probe
 from modelassay.cli.report import report
 from modelassay.cli.steer import steer
+from modelassay.cli.superposition import superposition
 from modelassay.cli.testbeds import testbeds
 from modelassay.cli.visualize import visualize
 from modelassay.core.errors import ModelassayError
@@ -157,6 +158,7 @@ app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cud
 app.add_typer(testbeds, name="testbeds")
 app.add_typer(architectures, name="architectures")
 app.add_typer(lens, name="lens")
+app.add_typer(superposition, name="superposition")
 
 
 def main() -> None:

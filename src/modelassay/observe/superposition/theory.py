@@ -16,7 +16,8 @@ Two antipodal features cost something only if both are on: the larger one wins, 
 ``E min(x,y)^2 (1 + r) = p^2 (1 + r) / 6``. So superposition beats ignoring for
 ``p < 2r / (1 + 2.5 r)``, and beats a dimension of its own for ``p < 2 / (2.5 + r)``; both are 4/7
 for r = 1. Candidates are no optima: trained antipodal columns are shorter than 1 and have positive
-biases, and at r = 1 beat ignoring up to a density of about 0.7. Set-up of Elhage et al. (2022); the expectations were worked out here.
+biases, and at r = 1 beat ignoring up to a density of about 0.7. Set-up of
+Elhage et al. (2022); the expectations were worked out here.
 """
 
 import torch
