@@ -19,8 +19,9 @@ class PatchEstimate(TypedDict):
     """How far a gradient's estimate agrees with patching."""
 
     method: str
-    pearson: float
-    spearman: float
+    pearson: float | None
+    """Null where fewer than three cells have an effect."""
+    spearman: float | None
 
 
 class PatchResult(TypedDict):

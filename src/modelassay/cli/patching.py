@@ -206,8 +206,8 @@ def _result(
         found.append(
             {
                 "method": each.method,
-                "pearson": compared.pearson.value,
-                "spearman": compared.spearman.value,
+                "pearson": quantity(compared.pearson.value),
+                "spearman": quantity(compared.spearman.value),
             }
         )
     return {
@@ -240,6 +240,7 @@ def patched_text(result: PatchResult) -> str:
         *(
             f"{each['method']}: Pearson {each['pearson']:.3f}, Spearman {each['spearman']:.3f}"
             for each in result["estimates"]
+            if each["pearson"] is not None and each["spearman"] is not None
         ),
         f"The picture is {result['file']}",
     ]

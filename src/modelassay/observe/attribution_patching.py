@@ -235,11 +235,10 @@ def agreement(estimated: Effects, measured: Effects, seed: int = 0) -> Agreement
     """Correlations of mean effects over cells, with 95 % intervals over groups of pairs.
 
     Cells that are 0 in both (positions before the prompts differ) are left out: they agree for a
-    trivial reason.
+    trivial reason. NaN if fewer than three cells are left.
 
     Raises:
         ShapeError: if they are not effects of the same parts, columns and pairs.
-        ValueRangeError: if fewer than three cells are left.
     """
     same = (estimated.parts, estimated.columns) == (measured.parts, measured.columns)
     if not same or estimated.values.shape != measured.values.shape:
@@ -252,10 +251,8 @@ def agreement(estimated: Effects, measured: Effects, seed: int = 0) -> Agreement
     kept = (left != 0).any(1) | (right != 0).any(1)
     left, right = left[kept], right[kept]
     if len(left) < 3:
-        raise ValueRangeError(
-            f"At least 3 cells must have an effect to be correlated; got {len(left)}. "
-            "Patch more parts or positions."
-        )
+        unknown = Measured(value=torch.nan, low=torch.nan, high=torch.nan)
+        return Agreement(pearson=unknown, spearman=unknown, n_cells=len(left))
     weights = group_weights(measured.groups, derived(seed, "agreement"))
     return Agreement(
         pearson=with_interval(lambda w: _correlation(w @ left.T, w @ right.T), weights),
