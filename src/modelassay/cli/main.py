@@ -12,8 +12,10 @@ import modelassay
 from modelassay.cli.architectures import architectures
 from modelassay.cli.audit import audit
 from modelassay.cli.cite import cite
+from modelassay.cli.contrast import contrast
 from modelassay.cli.convert import convert
 from modelassay.cli.doctor import doctor
+from modelassay.cli.examples import dataset_examples
 from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
 from modelassay.cli.lens import lens
@@ -135,6 +137,20 @@ app.command(
         '    --target " happy" --prompts prompts.txt --corpus stories.txt',
     )
 )(steer)
+app.command(
+    name="examples",
+    epilog=examples(
+        "modelassay examples bundled --dictionary out/fit --units 0:64",
+        "modelassay examples ./my_model --site mlp_out.3 --directions directions.safetensors",
+    ),
+)(dataset_examples)
+app.command(
+    epilog=examples(
+        "modelassay contrast bundled --dictionary out/fit --concept docstring",
+        "modelassay contrast ./my_model --site resid_post.3 --a jailbreaks/ --b prompts/",
+        "modelassay contrast ./base --tuned ./finetuned --dictionary out/fit --a asked --b others",
+    )
+)(contrast)
 app.command(
     epilog=examples("modelassay report out/audit", "modelassay report out/audit --out page")
 )(report)

@@ -171,6 +171,8 @@ def _examples(
         "values": pack.rough(examples.values.numpy()[moved]),
         "tokens": pack.counts(vocabulary.renumber(examples.tokens.numpy())),
         "contextTokens": examples.tokens.shape[1],
+        "groupNames": list(examples.group_names) or None,
+        "silentFrom": examples.silent_from,
         "documents": list(names),
         "document": pack.counts(np.array([names[d] for d in examples.documents], dtype=np.int64)),
     }

@@ -72,6 +72,7 @@ function firesOn(data, latent, limit) {
   const examples = data.details.examples;
   const counts = new Map();
   for (let e = examples.ofLatent[latent]; e < examples.ofLatent[latent + 1]; e++) {
+    if (examples.silentFrom !== null && examples.groups[e] >= examples.silentFrom) continue;
     const place = examples.contexts[e] * examples.contextTokens + examples.starts[e] + examples.peaks[e];
     const token = examples.tokens[place];
     counts.set(token, (counts.get(token) || 0) + 1);

@@ -30,6 +30,7 @@ function passportBlock(data, latent) {
       question.columns.map((column, index) => measure(column, latent, index === 0 ? answer : null)));
   });
   const others = data.others.map((column) => measure(column, latent, null));
+  if (!questions.length) return [h("h4", {}, "Statistics"), ...others];
   return [
     h("h4", {}, "Passport", h("small", {}, "dot: estimate · line: 95 % interval · tick: null · dotted: threshold")),
     ...questions, ...(others.length ? [h("h4", {}, "Also measured"), ...others] : []),
@@ -56,7 +57,7 @@ function measure(column, latent, answer) {
 function examplesBlock(data, latent) {
   const examples = data.details.examples;
   const [from, to] = [examples.ofLatent[latent], examples.ofLatent[latent + 1]];
-  if (from === to) return [h("h4", {}, "Examples"), h("p", { class: "note" }, "It fires on no held-out token.")];
+  if (from === to) return [h("h4", {}, "Examples"), h("p", { class: "note" }, examples.groupNames ? "There are none." : "It fires on no held-out token.")];
   let largest = 0;
   for (let v = examples.ofValue[from]; v < examples.ofValue[to]; v++) largest = Math.max(largest, examples.values[v]);
   const groups = new Map();
@@ -66,7 +67,7 @@ function examplesBlock(data, latent) {
   }
   const quantiles = Math.max(...groups.keys());
   const box = h("div", {}, [...groups].map(([group, members]) => h("div", { class: "examples-group" },
-    h("p", {}, groupTitle(group, quantiles, members.length)), members.map((e) => exampleOf(data, e, largest)))));
+    h("p", {}, groupTitle(examples, group, quantiles, members.length)), members.map((e) => exampleOf(data, e, largest)))));
   const toggle = h("button", {
     type: "button", class: "link", "aria-pressed": "false",
     onclick: (event) => {
@@ -74,13 +75,14 @@ function examplesBlock(data, latent) {
       event.currentTarget.setAttribute("aria-pressed", String(compact));
       event.currentTarget.textContent = compact ? "Show line breaks" : "One line each";
       box.replaceChildren(...[...groups].map(([group, members]) => h("div", { class: "examples-group" },
-        h("p", {}, groupTitle(group, quantiles, members.length)), members.map((e) => exampleOf(data, e, largest, compact)))));
+        h("p", {}, groupTitle(examples, group, quantiles, members.length)), members.map((e) => exampleOf(data, e, largest, compact)))));
     },
   }, "One line each");
-  return [h("h4", {}, "Held-out examples", h("small", {}, `shade: activation, up to ${shown(largest)}; underlined: the token it was chosen for`), h("span", { class: "grow" }), toggle), box];
+  return [h("h4", {}, examples.groupNames ? "Examples" : "Held-out examples", h("small", {}, `shade: activation, up to ${shown(largest)}; underlined: the token it was chosen for`), h("span", { class: "grow" }), toggle), box];
 }
 
-function groupTitle(group, quantiles, count) {
+function groupTitle(examples, group, quantiles, count) {
+  if (examples.groupNames) return `${examples.groupNames[group]} (${count})`;
   if (group === 0) return `Strongest (${count})`;
   const place = group === 1 ? ", the highest" : group === quantiles ? ", the lowest" : "";
   return `Quantile group ${group} of ${quantiles} of its active values${place} (${count}, sampled)`;
@@ -161,6 +163,7 @@ function conceptsBlock(data, latent) {
 
 function neighboursBlock(data, latent) {
   const details = data.details;
+  if (!details.near) return [];
   const links = Array.from({ length: details.near }, (_, rank) => {
     const other = details.neighbours[latent * details.near + rank];
     if (other < 0 || other >= data.width) return null;

@@ -111,9 +111,15 @@ function columnsOf(data) {
     key: "latent", title: "#", value: (latent) => latent,
     cell: (latent) => h("th", { scope: "row" }, h("a", { href: `#latent=${latent}` }, String(latent))),
   }, {
-    key: "verdict", title: "Verdict", value: (latent) => data.verdicts[latent],
-    cell: (latent) => h("td", { "data-tip": data.reasonOf(latent) }, h("span", { class: "cell" }, h("i", { class: `swatch ${data.verdictOf(latent).key}`, style: { margin: 0 } }), data.verdictOf(latent).key)),
+    key: "verdict", title: data.questions.length ? "Verdict" : "Activity", value: (latent) => data.verdicts[latent],
+    cell: (latent) => h("td", { "data-tip": data.reasonOf(latent) }, h("span", { class: "cell" }, h("i", { class: `swatch ${data.verdictOf(latent).key}`, style: { margin: 0 } }), data.questions.length ? data.verdictOf(latent).key : data.verdictOf(latent).title)),
   }];
+  if (!data.questions.length) {
+    columns.push({
+      key: "name", title: "Name", value: (latent) => data.reasonOf(latent),
+      cell: (latent) => h("td", {}, data.reasonOf(latent)),
+    });
+  }
   for (const question of data.questions) {
     const column = question.columns[0];
     if (!column) continue;
@@ -131,7 +137,7 @@ function columnsOf(data) {
       },
     });
   }
-  for (const column of data.others.slice(0, 1)) {
+  for (const column of data.others.slice(0, data.questions.length ? 1 : 3)) {
     columns.push({
       key: column.name, title: headOf(column.name), descending: true, wide: true,
       tip: `${column.title}${column.unit ? ` (${column.unit})` : ""}`,
