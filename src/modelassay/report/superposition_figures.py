@@ -171,7 +171,9 @@ def _levels(frame: _Frame) -> list[str]:
     for name in _SHOWN:
         y = frame.at(frame.x.low, FRACTIONS[name])[1]
         parts.append(path(f"M{frame.left:g} {y:g}H{right:g}", LINE, width=1))
-        parts.append(text(right + 6, y + 4, name, size=10, colour=MUTED))
+        # The two lowest labels would lie on one another.
+        shift = 8 if name == "square antiprism" else 1
+        parts.append(text(right + 6, y + shift, name, size=10, colour=MUTED))
     return parts
 
 
@@ -277,7 +279,7 @@ def curves(study: Study) -> str:
         parts.append(path(_joined(points), colour, width=1.4))
     if not many:
         for index, (label, colour) in enumerate(colours.items()):
-            at = 70 + 140 * index
+            at = 150 + 140 * index
             parts.append(path(f"M{at:g} 12h16", _hex(colour), width=2.4))
             parts.append(text(at + 22, 16, label, colour=INK))
     return document(WIDTH, 376, parts, study.title)

@@ -115,8 +115,8 @@ def energy_levels(*, full: bool, seed: int, progress: Progress) -> Study:
     return study(
         "energy_levels",
         "Dimensionalities during training",
-        "Every line is a feature. They do not glide to their fractions: they rest at one and jump "
-        "to another.",
+        "Every line is a feature. A line that rests at a level and leaves it for another at once "
+        "jumps; the table counts what lies at a fraction in the end.",
         "curves",
         setup,
         seed=seed,
