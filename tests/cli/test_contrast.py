@@ -76,7 +76,8 @@ def test_examples_write_a_page_the_documented_json_and_statistics(texts, tmp_pat
     found = checked(
         run(
             "examples", "bundled", "--site", "resid_post.1", "--tokens", 2000, "--out", out,
-            "--directions", tmp_path / "directions.safetensors", "--corpus", texts[0], "--pairs", "--top", 3, "--json",
+            "--directions", tmp_path / "directions.safetensors",
+            "--corpus", texts[0], "--pairs", "--top", 3, "--json",
         ),
         ExamplesResult,
     )  # fmt: skip
