@@ -24,8 +24,9 @@ from modelassay.subjects.site import Site
 class TopK(Recipe):
     """Keep the k largest pre-activations of every token.
 
-    The decoder starts as random unit rows, the encoder as its transpose, `b_dec` as the mean of
-    the data and `b_enc` as zero.
+    The decoder starts as random unit rows, the encoder as its transpose, scaled by one number
+    before the first step (see `Training.matches_start`), `b_dec` as the mean of the data and
+    `b_enc` as zero.
 
     Reference: Gao et al. 2024, section 2.3 and appendix A.1 (there `b_dec` starts as the
     geometric median).

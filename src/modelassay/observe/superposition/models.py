@@ -5,7 +5,7 @@
     loss = E sum_i I_i (x'_i - y_i)^2
 
 with y = x, or y = |x| for the task of computing (Elhage et al. 2022). The gradients are written
-out: that takes half the time of autograd on a CPU, and a test compares them with it.
+out; a test compares them with autograd.
 """
 
 import math
