@@ -2,8 +2,8 @@
 
 function panelOf(data, latent, moves) {
   const body = h("div", { class: "panel-body" },
-    h("h3", { class: "latent", id: "panel-title" }, `Latent ${latent}`, h("span", { class: `chip ${data.verdictOf(latent).key}` }, data.verdictOf(latent).title)),
-    h("p", { class: "reason" }, data.reasonOf(latent)));
+    h("h3", { class: "latent", id: "panel-title" }, data.questions.length ? `Latent ${latent}` : data.reasonOf(latent), h("span", { class: `chip ${data.verdictOf(latent).key}` }, data.verdictOf(latent).title)),
+    data.questions.length ? h("p", { class: "reason" }, data.reasonOf(latent)) : null);
   // One block that fails must not take the panel with it.
   for (const block of [passportBlock, examplesBlock, effectsBlock, conceptsBlock, neighboursBlock]) {
     try {
