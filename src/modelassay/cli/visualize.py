@@ -35,8 +35,8 @@ def visualize(
     natural: Annotated[
         Path | None,
         typer.Option(
-            help="A safetensors file whose tensor `images` [n, 3, h, w] holds natural images in "
-            "0 … 1, to compare with."
+            help="A folder of photographs (JPEG or PNG) to compare with: the most of each target "
+            "that any of them has."
         ),
     ] = None,
     out: Annotated[

@@ -2,6 +2,7 @@
 
 import math
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
 from modelassay.cli.schemas import SCHEMA_VERSION, VisualizeEntry, VisualizeResult
-from modelassay.core.errors import CorruptFileError, UnknownNameError, ValueRangeError
-from modelassay.core.files import read_json, read_tensors, write_atomically
+from modelassay.core.errors import UnknownNameError, ValueRangeError
+from modelassay.core.files import read_json, write_atomically
 from modelassay.core.progress import default_progress
 from modelassay.observe.visualize.algebra import Target
 from modelassay.observe.visualize.between_images import FACET_WEIGHT, FacetSimilarity
@@ -21,12 +22,14 @@ from modelassay.observe.visualize.image_input import IMAGENET, ImageInput
 from modelassay.observe.visualize.png import sheet, to_png
 from modelassay.observe.visualize.render import measure, render
 from modelassay.observe.visualize.result import Visualization
-from modelassay.observe.visualize.settings import preset
+from modelassay.observe.visualize.settings import Settings, preset
 from modelassay.observe.visualize.targets import Channel, Layer, Neuron
 from modelassay.report.visualize import Gallery, gallery_report
+from modelassay.subjects.vision.images import image_files, read_images
 from modelassay.subjects.vision.squeezenet import is_squeezenet_folder, load_squeezenet
 
 ImageModel = tuple[nn.Module, ImageInput]
+_BATCH = 32  # photographs at once
 
 
 def load_image_model(source: str) -> ImageModel:
@@ -139,7 +142,7 @@ def visualize_model(
         module, targets, settings=chosen, image_input=image_input, facets=facets,
         between_facets=apart, seed=seed, progress=default_progress(),
     )  # fmt: skip
-    best, looked_at = _natural(module, targets, natural, image_input, facets)
+    best, looked_at = _natural(module, targets, natural, image_input, chosen, facets)
     beside = None
     if with_controls and out.suffix == ".html":
         beside = controls(
@@ -167,24 +170,20 @@ def write_gallery(gallery: Gallery, out: Path) -> None:
 
 
 def _natural(
-    module: nn.Module,
-    targets: list[Target],
-    path: Path | None,
-    image_input: ImageInput,
-    facets: int,
-) -> tuple[Tensor | None, int]:
-    """The most that any natural image has of each image's target."""
-    if path is None:
+    module: nn.Module, targets: list[Target], folder: Path | None, image_input: ImageInput,
+    chosen: Settings, facets: int,
+) -> tuple[Tensor | None, int]:  # fmt: skip
+    """The most that any natural image has of each image's target, and how many were looked at."""
+    if folder is None:
         return None, 0
-    tensors = read_tensors(path)
-    if "images" not in tensors:
-        raise CorruptFileError(
-            f"{str(path)!r} must hold a tensor 'images' [n, 3, h, w]; got {sorted(tensors)}. "
-            "Write it with safetensors.torch.save_file({'images': images}, path)."
-        )
-    images = tensors["images"].float()
-    values = measure(module, targets, images, image_input=image_input)
-    return values.max(1).values.repeat_interleave(facets), len(images)
+    best, count = torch.full((len(targets),), -torch.inf), len(image_files(folder))
+    with default_progress().task("look at images", total=count, unit="image") as task:
+        photographs = read_images(folder, chosen.size)
+        while batch := [image for _, image in islice(photographs, _BATCH)]:
+            values = measure(module, targets, torch.stack(batch), image_input=image_input)
+            best = torch.maximum(best, values.max(1).values)
+            task.advance(len(batch))
+    return best.repeat_interleave(facets), count
 
 
 def _described(gallery: Gallery, source: str, layer: str, out: Path) -> VisualizeResult:
