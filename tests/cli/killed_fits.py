@@ -20,7 +20,7 @@ import torch
 from modelassay.cli import fitting
 from modelassay.cli.main import app
 from modelassay.fitting import trainer
-from modelassay.fitting.learner import Learner
+from modelassay.fitting.weights import TrainedWeights
 
 STEPS = 30
 FIT = ["--site", "resid_post.2", "--site", "mlp_out.0", "--width", "24", "--k", "3"]
@@ -69,7 +69,7 @@ def fit(store: Path, out: Path, *options: str, killer: Killer | None = None) -> 
             killer.at(os, "fsync")
             killer.at(Path, "replace")
             killer.at(Path, "unlink")
-            killer.at(Learner, "_project")
+            killer.at(TrainedWeights, "project")
 
         def keep(folder: Path) -> None:
             kept = out.with_name(f"{out.name}-checkpoint")

@@ -18,6 +18,8 @@ COMMANDS = [
     "probe",
     "patch",
     "steer",
+    "examples",
+    "contrast",
     "report",
     "convert",
     "visualize",
@@ -56,7 +58,8 @@ def test_every_command_has_the_common_options_and_an_example(command: str):
 
 
 def test_every_registered_command_is_tested_here():
-    assert [command.callback.__name__ for command in main.app.registered_commands] == COMMANDS
+    registered = main.app.registered_commands
+    assert [command.name or command.callback.__name__ for command in registered] == COMMANDS
 
 
 def test_an_unknown_command_is_a_usage_error_with_a_suggestion():

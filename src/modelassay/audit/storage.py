@@ -1,6 +1,6 @@
 """Evidence and parts of an audit, to and from JSON columns and tensors."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 import torch
@@ -56,7 +56,7 @@ def part_from(kind: type[Part], prefix: str, tensors: dict[str, Tensor], **rest:
     loaded = {
         field.name: tensors[f"{prefix}.{field.name}"]
         for field in fields(kind)  # type: ignore[arg-type]
-        if field.name not in rest
+        if field.name not in rest and field.default is MISSING
     }
     return kind(**loaded, **rest)
 

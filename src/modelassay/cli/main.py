@@ -133,7 +133,7 @@ app.command(
     epilog=examples(
         'modelassay steer bundled --dictionary out/fit --latents 12 --target " self" \\',
         '    --prompt "def area(" --strengths 0,2,4,8',
-        'modelassay steer ./my_model --towards glad.txt --away sad.txt --site resid_post.2 \\',
+        "modelassay steer ./my_model --towards glad.txt --away sad.txt --site resid_post.2 \\",
         '    --target " happy" --prompts prompts.txt --corpus stories.txt',
     )
 )(steer)

@@ -14,6 +14,7 @@ from modelassay.decompositions.dictionary import Dictionary
 from modelassay.fitting.parametrisation import FromActivations, Parametrisation
 from modelassay.fitting.training import Training
 
+_ROWS = 1024  # of the decoder, looked at together: ours
 _SPARSIFIER = "activation."  # names of the sparsifier's own parameters begin so
 
 
@@ -122,9 +123,11 @@ class TrainedWeights:
         """Take out of each decoder row's gradient what would only change the row's length."""
         rows = self._dictionary.W_dec
         if self._unit_decoder and rows.grad is not None:
-            # Products of one row and one column: `vecdot` would make a matrix on the way.
-            along = rows.grad.unsqueeze(1) @ rows.detach().unsqueeze(2)
-            rows.grad.addcmul_(rows.detach(), along.squeeze(2), value=-1)
+            # Some rows at a time: the products on the way to the sums then stay in cache.
+            blocks = zip(rows.grad.split(_ROWS), rows.detach().split(_ROWS), strict=True)
+            for gradient, row in blocks:
+                along = torch.linalg.vecdot(gradient, row)
+                gradient.addcmul_(row, along.unsqueeze(1), value=-1)
 
     @torch.no_grad()
     def project(self) -> None:

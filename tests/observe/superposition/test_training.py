@@ -19,7 +19,7 @@ SHORT = Training(steps=1500, batch=128, learning_rate=2e-2, schedule="falling")
 @pytest.fixture(scope="module")
 def five() -> Runs:
     setup = Setup(
-        n_features=5, n_hidden=2, importance=0.9, densities=(0.189, 0.05), runs=3,
+        n_features=5, n_hidden=2, importance=0.9, densities=(0.189, 0.05), runs=8,
         training=SHORT,
     )  # fmt: skip
     return run(setup, seed=0, purpose="test")
