@@ -185,7 +185,9 @@ def test_all_combinations_are_fitted_on_one_pass_into_a_folder_each(
     assert {path.name for path in tmp_path.iterdir()} == {*names, "log.csv"}
     alone = load_file(fitted[0] / "weights.safetensors")
     together = load_file(tmp_path / names[0] / "weights.safetensors")
-    assert all(torch.equal(tensor, together[name]) for name, tensor in alone.items())
+    # Not to the bit: products of matrices round by where in memory they lie.
+    for name, tensor in alone.items():
+        assert torch.allclose(tensor, together[name], rtol=1e-4, atol=1e-5), name
     assert content["dictionaries"][0]["provenance"]["facts"]["skipped_rows"] == 0
 
 

@@ -127,7 +127,7 @@ def test_on_a_language_model_no_encoder_reconstructs_as_well_with_as_many_latent
     assert (errors(refitted) <= errors(encoded) + 1e-3).all()
     for method in METHODS:
         assert mean[method] < float(errors(refitted).mean()) < of_encoder
-        assert (errors(found[method]) <= errors(encoded)).float().mean() > 0.8
+        assert (errors(found[method]) <= errors(encoded)).float().mean() > 0.75
     assert mean["omp"] < mean["gradient_pursuit"] < mean["mp"]
     with_fewer = errors(Pursuit(base, k=12).encode(x)).mean()
     assert float(with_fewer) < of_encoder
