@@ -39,7 +39,7 @@ STEPS = 256
 DRAWS = 64
 LUCENT = replace(LUCID_SETTINGS, steps=STEPS, redirect_steps=0)
 OURS = replace(DEFAULT, steps=STEPS)
-SMALL = replace(OURS, size=(64, 64))
+SMALL = replace(OURS, size=(64, 64), steps=48)
 CLASSES = (1, 88, 130, 291, 323, 340, 779, 954)
 """Goldfish, macaw, flamingo, lion, monarch, zebra, school bus, banana."""
 ENLARGED = replace(IMAGENET, size=(224, 224))
