@@ -211,7 +211,7 @@ def collected(
     direction: Direction,
     parts: Sequence[Part],
     columns: Sequence[Column],
-    tables: Sequence[Float[Tensor, "part column chunk"]],
+    tables: Sequence[Float[Tensor, "part column _chunk"]],
     ends: Sequence[tuple[Tensor, Tensor]],
     pairs: PromptPairs,
 ) -> Effects:

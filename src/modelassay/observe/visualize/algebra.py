@@ -28,9 +28,9 @@ class Seen:
 
     images: Float[Tensor, "image 3 height width"]
     """Before any transformation, in 0 … 1."""
-    maps: Mapping[str, Float[Tensor, "view channel row column"]]
+    maps: Mapping[str, Float[Tensor, "view _channel _row _column"]]
     """Layer -> activations."""
-    references: Mapping[str, Float[Tensor, "view channel row column"]]
+    references: Mapping[str, Float[Tensor, "_view _channel _row _column"]]
     """The same of reference images, under the same transformations; empty without references."""
 
     def reference(self, layer: str) -> Float[Tensor, "view channel row column"]:

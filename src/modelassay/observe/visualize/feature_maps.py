@@ -14,7 +14,7 @@ from modelassay.subjects.hooks import Flags, Port, Stop, Visitor, visiting
 
 def feature_maps(
     module: nn.Module, layers: Sequence[str], inputs: Float[Tensor, "n c h w"]
-) -> dict[str, Float[Tensor, "n channel row column"]]:
+) -> dict[str, Float[Tensor, "n _channel _row _column"]]:
     """The outputs of some modules; the model stops after the last of them.
 
     An output ``[n, channel]`` has one row and one column, one ``[n, token, channel]`` has its
