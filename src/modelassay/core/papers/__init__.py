@@ -1,0 +1,1 @@
+"""The papers that methods come from, by subject."""
