@@ -10,7 +10,7 @@ from modelassay.core.papers.features import FEATURES
 from modelassay.core.papers.interventions import INTERVENTIONS
 from modelassay.core.papers.lenses import LENSES
 from modelassay.core.papers.probing import PROBING
-from modelassay.core.papers.reference import arxiv, distill
+from modelassay.core.papers.reference import Reference, arxiv, distill
 from modelassay.core.papers.statistics import STATISTICS
 from modelassay.core.papers.vision import VISION
 from modelassay.core.references import REFERENCES, bibliography
@@ -25,7 +25,7 @@ def test_no_key_and_no_address_is_given_twice():
 
 
 @pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
-def test_a_reference_is_whole(reference):
+def test_a_reference_is_whole(reference: Reference):
     assert re.fullmatch(r"[a-z]+(19|20)\d\d[a-z]*", reference.key)
     assert str(reference.year) in reference.key
     assert reference.url.startswith("https://")
