@@ -1,17 +1,23 @@
 """Train the bundled subject: a small Llama on the source of Python's standard library.
 
     make bundled        # or: python -m tools.bundled.train --minutes 45
+    python -m tools.bundled.train --steps 512 --keep-checkpoints --out ../twin    # a shorter twin
 
-Writes config, tokenizer, weights (float32 safetensors), `training_log.csv` and the model card with
-held-out loss beside a 5-gram baseline into src/modelassay/subjects/bundled/. Held-out files are
-those of `stdlib_corpus(...)`'s split: neither the tokenizer, the model nor the 5-gram saw them.
+Writes config, tokenizer, weights (float32 safetensors) and `training_log.csv` into
+src/modelassay/subjects/bundled/, or where --out says. Held-out files are those of
+`stdlib_corpus(...)`'s split: neither the tokenizer nor the model saw them. With --keep-checkpoints
+the models after 0, 1, 2, 4 … steps and after the last stay in `checkpoints/`, and after an
+interruption --resume goes on with the very steps that were to come.
 """
 
 import argparse
 import csv
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,12 +26,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from modelassay.activations.corpus import TokenizedCorpus, tokenize
 from modelassay.activations.stdlib import stdlib_corpus
+from tools.bundled.checkpoints import RESUME, is_kept, keep, load_state, rows_up_to, save_state
 from tools.bundled.tokenizer import VOCABULARY, train_tokenizer
 
 HERE = Path(__file__).resolve().parents[2] / "src/modelassay/subjects/bundled/python_llama"
 CONTEXT = 256
 BATCH = 16  # contexts a step
 WARMUP_STEPS = 100
+LOG_EVERY, MEASURE_EVERY, SAVE_EVERY = 50, 200, 100  # steps
+LOG_COLUMNS = ["step", "tokens", "minutes", "learning_rate_factor", "fit_loss", "heldout_loss"]
 DECAY_SHARE = 0.35  # linear decay to zero over the last part (warm-up, stable, decay)
 
 
@@ -84,15 +93,120 @@ def schedule(progress: float, step: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, 1 - progress) / DECAY_SHARE)
 
 
-def train(minutes: float, seed: int) -> None:
-    """Train for so many minutes, writing checkpoints and the log as it goes."""
-    torch.manual_seed(seed)  # noqa: TID251 - a script's own process
-    generator = torch.Generator().manual_seed(seed)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long to train, and what to write."""
+
+    out: Path = HERE
+    minutes: float = 50.0
+    steps: int | None = None
+    """Train for so many steps instead of so many minutes: then the result does not depend on the
+    machine's speed."""
+    seed: int = 0
+    keep_checkpoints: bool = False
+    resume: bool = False
+
+
+class Run:
+    """A training run: its model, its draws, and where it stands."""
+
+    def __init__(self, plan: Plan, model: LlamaForCausalLM, tokenizer: Any) -> None:
+        self.plan = plan
+        self.model = model
+        self.tokenizer = tokenizer
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.optimizers = optimizers(model)
+        self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        self.step, self.minutes_before = 0, 0.0
+        self.begin = time.monotonic()
+        self.rows = [LOG_COLUMNS]
+        if plan.resume and (plan.out / RESUME).is_file():
+            facts = load_state(plan.out / RESUME, model, self.optimizers, self.generator)
+            if facts["seed"] != plan.seed or facts["steps"] != plan.steps:
+                raise SystemExit(f"--resume must repeat the options of the run; got {facts}")
+            self.step, self.minutes_before = facts["step"], facts["minutes"]
+            self.rows = rows_up_to(plan.out / "training_log.csv", self.step)
+
+    @property
+    def minutes(self) -> float:
+        """Spent on training, in earlier sittings too."""
+        return self.minutes_before + (time.monotonic() - self.begin) / 60
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done."""
+        if self.plan.steps is not None:
+            return self.step / self.plan.steps
+        return self.minutes / self.plan.minutes
+
+    def take_step(self, draw: Callable[[torch.Generator], Tensor]) -> tuple[float, float]:
+        """One step on drawn contexts: the factor on the rates, and the loss."""
+        factor = schedule(self.progress, self.step)
+        for optimizer, base in zip(self.optimizers, self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * factor
+        loss = loss_of(self.model, draw(self.generator))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return factor, loss.item()
+
+    def keep(self) -> None:
+        """Keep the model if it is to be kept after this step, and the state to go on from."""
+        if not self.plan.keep_checkpoints:
+            return
+        done = self.progress >= 1
+        if is_kept(self.step) or done:
+            keep(self.step, self.model, self.tokenizer, self.plan.out)
+        if self.step and (self.step % SAVE_EVERY == 0 or is_kept(self.step) or done):
+            facts = {
+                "step": self.step, "minutes": self.minutes, "steps": self.plan.steps,
+                "seed": self.plan.seed,
+            }  # fmt: skip
+            path = self.plan.out / RESUME
+            save_state(path, self.model, self.optimizers, self.generator, facts)
+
+
+def train_run(
+    run: Run, draw: Callable[[torch.Generator], Tensor], measure: Callable[[], float]
+) -> None:
+    """Train to the end of the plan, writing checkpoints and the log as it goes.
+
+    Args:
+        draw: contexts for a step.
+        measure: the held-out loss that is logged now and then.
+    """
+    out = run.plan.out
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "training_log.csv").open("w", newline="") as file:
+        log = csv.writer(file)
+        log.writerows(run.rows)
+        run.keep()
+        while run.progress < 1:
+            factor, loss = run.take_step(draw)
+            done = run.progress >= 1
+            if run.step % LOG_EVERY == 0 or done:
+                held = measure() if run.step % MEASURE_EVERY == 0 or done else math.nan
+                row = [run.step, run.step * BATCH * CONTEXT, f"{run.minutes:.2f}", f"{factor:.3f}",
+                       f"{loss:.4f}", "" if math.isnan(held) else f"{held:.4f}"]  # fmt: skip
+                log.writerow(row)
+                file.flush()
+                print(*row, flush=True)
+            run.keep()
+            if run.step % 500 == 0:
+                run.model.save_pretrained(out)
+    run.model.eval().save_pretrained(out)
+
+
+def train(plan: Plan) -> None:
+    """Train on the standard library as the plan says."""
+    torch.manual_seed(plan.seed)  # noqa: TID251 - a script's own process
     corpus = stdlib_corpus(with_tests=True)
     tokenizer = train_tokenizer(d.text for d in corpus.select("fit").documents)
-    HERE.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(HERE)
-    model = LlamaForCausalLM(model_config())
+    tokenizer.save_pretrained(plan.out)
     streams, starts, offset = [], [], 0
     for document in corpus.select("fit").documents:
         ids = tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -104,45 +218,32 @@ def train(minutes: float, seed: int) -> None:
     heldout = tokenize(stdlib_corpus().select("heldout"), tokenizer, context_tokens=CONTEXT)
     monitor = heldout[:: max(1, len(heldout) // 64)]
     print(f"{len(stream):,} training tokens, {heldout.n_tokens:,} held-out tokens", flush=True)
-    groups = optimizers(model)
-    rates = [[g["lr"] for g in o.param_groups] for o in groups]
-    begin, step, progress = time.monotonic(), 0, 0.0
-    with (HERE / "training_log.csv").open("w", newline="") as file:
-        log = csv.writer(file)
-        log.writerow(
-            ["step", "tokens", "minutes", "learning_rate_factor", "fit_loss", "heldout_loss"]
-        )
-        while progress < 1:
-            progress = (time.monotonic() - begin) / 60 / minutes
-            factor = schedule(progress, step)
-            for optimizer, base in zip(groups, rates, strict=True):
-                for group, rate in zip(optimizer.param_groups, base, strict=True):
-                    group["lr"] = rate * factor
-            loss = loss_of(model, random_contexts(stream, positions, generator))
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in groups:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            step += 1
-            if step % 50 == 0 or progress >= 1:
-                held = (
-                    heldout_loss(model, monitor) if step % 200 == 0 or progress >= 1 else math.nan
-                )
-                row = [step, step * BATCH * CONTEXT, f"{progress * minutes:.2f}", f"{factor:.3f}",
-                       f"{loss.item():.4f}", "" if math.isnan(held) else f"{held:.4f}"]  # fmt: skip
-                log.writerow(row)
-                file.flush()
-                print(*row, flush=True)
-            if step % 500 == 0:
-                model.save_pretrained(HERE)
-    model.eval().save_pretrained(HERE)
-    print(f"held-out loss {heldout_loss(model, heldout):.4f} nats per token", flush=True)
+    run = Run(plan, LlamaForCausalLM(model_config()), tokenizer)
+    train_run(
+        run,
+        lambda generator: random_contexts(stream, positions, generator),
+        lambda: heldout_loss(run.model, monitor),
+    )
+    print(f"held-out loss {heldout_loss(run.model, heldout):.4f} nats per token", flush=True)
+
+
+def plan_of(arguments: list[str] | None = None) -> Plan:
+    """The plan that the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--minutes", type=float, default=50.0)
+    parser.add_argument("--steps", type=int, help="so many steps instead of so many minutes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--keep-checkpoints", action="store_true", help="keep the models after 0, 1, 2, 4 … steps"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from where a run with --keep-checkpoints was"
+    )
+    return Plan(**vars(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=50.0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    train(options.minutes, options.seed)
+    train(plan_of())
