@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from modelassay.decompositions.recipes import JumpReLU as JumpReLU
     from modelassay.decompositions.recipes import MatchingPursuit as MatchingPursuit
     from modelassay.decompositions.recipes import Matryoshka as Matryoshka
+    from modelassay.decompositions.recipes import (
+        OrthogonalMatchingPursuit as OrthogonalMatchingPursuit,
+    )
     from modelassay.decompositions.recipes import ReLUL1 as ReLUL1
     from modelassay.decompositions.recipes import TopK as TopK
     from modelassay.decompositions.storage import load_decomposition as load_decomposition
@@ -113,6 +116,7 @@ PUBLIC = {
     "Matryoshka": "modelassay.decompositions.recipes:Matryoshka",
     "ModelassayError": "modelassay.core.errors:ModelassayError",
     "Neurons": "modelassay.decompositions.linear:Neurons",
+    "OrthogonalMatchingPursuit": "modelassay.decompositions.recipes:OrthogonalMatchingPursuit",
     "PCA": "modelassay.decompositions.linear:PCA",
     "Pursuit": "modelassay.decompositions.inference_time:Pursuit",
     "RandomDictionary": "modelassay.decompositions.linear:RandomDictionary",

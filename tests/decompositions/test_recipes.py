@@ -19,6 +19,7 @@ from modelassay.decompositions.recipes import (
     JumpReLU,
     MatchingPursuit,
     Matryoshka,
+    OrthogonalMatchingPursuit,
     ReLUL1,
     TopK,
     unit_rows,
@@ -37,6 +38,7 @@ ALL = [
     Gated(width=64),
     AnnealedL1(width=64),
     MatchingPursuit(width=64, k=4),
+    OrthogonalMatchingPursuit(width=64, k=4),
     Archetypal(width=64, k=4, candidates=48),
 ]
 
@@ -66,7 +68,7 @@ def test_a_frozen_decoder_alone_does_not_train(recipe):
     trained = {name for name, p in dictionary.named_parameters() if p.requires_grad}
     weights = {name for name in trained if not name.startswith("activation.")}
     # A pursuit's encoder is the decoder, without a bias.
-    pursues = isinstance(recipe, MatchingPursuit)
+    pursues = isinstance(recipe, MatchingPursuit | OrthogonalMatchingPursuit)
     assert weights == ({"b_dec"} if pursues else {"W_enc", "b_enc", "b_dec"})
     assert dictionary.frozen_decoder
     assert "frozen decoder" in dictionary.name

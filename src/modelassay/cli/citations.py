@@ -20,6 +20,7 @@ from modelassay.decompositions.recipes import (
     JumpReLU,
     MatchingPursuit,
     Matryoshka,
+    OrthogonalMatchingPursuit,
     ReLUL1,
     TopK,
 )
@@ -33,6 +34,7 @@ METHODS = {
     "gated": Gated.references,
     "annealed": AnnealedL1.references,
     "matching_pursuit": MatchingPursuit.references,
+    "orthogonal_matching_pursuit": OrthogonalMatchingPursuit.references,
     "archetypal": Archetypal.references,
     "abstopk": AbsTopK.references,
     "groupmax": GroupMax.references,

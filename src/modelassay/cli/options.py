@@ -31,6 +31,7 @@ Kind = Literal[
     "relu",
     "annealed",
     "matching_pursuit",
+    "orthogonal_matching_pursuit",
     "archetypal",
 ]
 OptimizerName = Literal["adam", "signum", "muon"]

@@ -13,6 +13,7 @@ from modelassay.decompositions.recipes import (
     JumpReLU,
     MatchingPursuit,
     Matryoshka,
+    OrthogonalMatchingPursuit,
     Recipe,
     ReLUL1,
     TopK,
@@ -29,6 +30,7 @@ _RECIPES: dict[Kind, Callable[[int, int], Recipe]] = {
     "annealed": lambda width, _: AnnealedL1(width=width),
     "gated": lambda width, _: Gated(width=width),
     "matching_pursuit": lambda width, k: MatchingPursuit(width=width, k=k),
+    "orthogonal_matching_pursuit": lambda width, k: OrthogonalMatchingPursuit(width=width, k=k),
     "archetypal": lambda width, k: Archetypal(width=width, k=k),
 }
 

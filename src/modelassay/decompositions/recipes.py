@@ -6,7 +6,10 @@ from modelassay.decompositions.recipe_gated import Gated
 from modelassay.decompositions.recipe_nested import Matryoshka
 from modelassay.decompositions.recipe_parts import unit_rows
 from modelassay.decompositions.recipe_penalised import AnnealedL1, ReLUL1
-from modelassay.decompositions.recipe_pursuit import MatchingPursuit
+from modelassay.decompositions.recipe_pursuit import (
+    MatchingPursuit,
+    OrthogonalMatchingPursuit,
+)
 from modelassay.decompositions.recipe_slots import AbsTopK, GroupMax
 from modelassay.decompositions.recipe_thresholds import JumpReLU
 from modelassay.decompositions.recipe_topk import BatchTopK, TopK
@@ -22,6 +25,7 @@ __all__ = [
     "JumpReLU",
     "MatchingPursuit",
     "Matryoshka",
+    "OrthogonalMatchingPursuit",
     "ReLUL1",
     "Recipe",
     "TopK",

@@ -17,6 +17,7 @@ from modelassay.decompositions.recipes import (
     JumpReLU,
     MatchingPursuit,
     Matryoshka,
+    OrthogonalMatchingPursuit,
     ReLUL1,
     TopK,
 )
@@ -148,7 +149,7 @@ def _archetypal(recipe: Archetypal) -> Training:
 
 
 @training_of.register
-def _matching_pursuit(recipe: MatchingPursuit) -> Training:
+def _matching_pursuit(recipe: MatchingPursuit | OrthogonalMatchingPursuit) -> Training:
     return Training(
         objectives=(Reconstruction(),),
         parametrisation=None if recipe.frozen_decoder else Tied,
