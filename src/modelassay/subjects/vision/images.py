@@ -57,7 +57,7 @@ def read_images(
     """
     for path in image_files(folder):
         image = read_image(path)
-        yield path, image if size is None else _cut(image, size)
+        yield path, image if size is None else fitted(image, size)
 
 
 def read_png(data: bytes, name: str = "the file") -> Float[Tensor, "3 h w"]:
@@ -140,7 +140,8 @@ def _predict(
     row[:] = left_row
 
 
-def _cut(image: Tensor, size: tuple[int, int]) -> Tensor:
+def fitted(image: Float[Tensor, "3 h w"], size: tuple[int, int]) -> Float[Tensor, "3 _h _w"]:
+    """An image whose short side is resized (with antialiasing) to fit, and the middle cut out."""
     height, width = image.shape[1:]
     factor = max(size[0] / height, size[1] / width)
     scaled = (max(size[0], round(height * factor)), max(size[1], round(width * factor)))
