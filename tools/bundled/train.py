@@ -1,7 +1,7 @@
 """Train the bundled subject: a small Llama on the source of Python's standard library.
 
     make bundled        # or: python -m tools.bundled.train --minutes 45
-    python -m tools.bundled.train --steps 512 --keep-checkpoints --out ../twin    # a shorter twin
+    python -m tools.bundled.train --steps 512 --batch 8 --keep-checkpoints --out ../twin
 
 Writes config, tokenizer, weights (float32 safetensors) and `training_log.csv` into
 src/modelassay/subjects/bundled/, or where --out says. Held-out files are those of
@@ -60,11 +60,13 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     ]
 
 
-def random_contexts(stream: Tensor, starts: Tensor, generator: torch.Generator) -> Tensor:
+def random_contexts(
+    stream: Tensor, starts: Tensor, generator: torch.Generator, batch: int = BATCH
+) -> Tensor:
     """Contexts of BOS and CONTEXT - 1 consecutive tokens that begin anywhere within a file."""
-    picked = starts[torch.randint(len(starts), (BATCH,), generator=generator)]
+    picked = starts[torch.randint(len(starts), (batch,), generator=generator)]
     body = stream[picked[:, None] + torch.arange(CONTEXT - 1)]
-    return torch.cat([torch.zeros(BATCH, 1, dtype=torch.int64), body], dim=1)
+    return torch.cat([torch.zeros(batch, 1, dtype=torch.int64), body], dim=1)
 
 
 def loss_of(model: LlamaForCausalLM, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -102,6 +104,8 @@ class Plan:
     steps: int | None = None
     """Train for so many steps instead of so many minutes: then the result does not depend on the
     machine's speed."""
+    batch: int = BATCH
+    """Contexts a step."""
     seed: int = 0
     keep_checkpoints: bool = False
     resume: bool = False
@@ -122,7 +126,7 @@ class Run:
         self.rows = [LOG_COLUMNS]
         if plan.resume and (plan.out / RESUME).is_file():
             facts = load_state(plan.out / RESUME, model, self.optimizers, self.generator)
-            if facts["seed"] != plan.seed or facts["steps"] != plan.steps:
+            if any(facts[name] != getattr(plan, name) for name in ("seed", "steps", "batch")):
                 raise SystemExit(f"--resume must repeat the options of the run; got {facts}")
             self.step, self.minutes_before = facts["step"], facts["minutes"]
             self.rows = rows_up_to(plan.out / "training_log.csv", self.step)
@@ -164,7 +168,7 @@ class Run:
         if self.step and (self.step % SAVE_EVERY == 0 or is_kept(self.step) or done):
             facts = {
                 "step": self.step, "minutes": self.minutes, "steps": self.plan.steps,
-                "seed": self.plan.seed,
+                "seed": self.plan.seed, "batch": self.plan.batch,
             }  # fmt: skip
             path = self.plan.out / RESUME
             save_state(path, self.model, self.optimizers, self.generator, facts)
@@ -190,8 +194,9 @@ def train_run(
             done = run.progress >= 1
             if run.step % LOG_EVERY == 0 or done:
                 held = measure() if run.step % MEASURE_EVERY == 0 or done else math.nan
-                row = [run.step, run.step * BATCH * CONTEXT, f"{run.minutes:.2f}", f"{factor:.3f}",
-                       f"{loss:.4f}", "" if math.isnan(held) else f"{held:.4f}"]  # fmt: skip
+                tokens = run.step * run.plan.batch * CONTEXT
+                row = [run.step, tokens, f"{run.minutes:.2f}", f"{factor:.3f}", f"{loss:.4f}",
+                       "" if math.isnan(held) else f"{held:.4f}"]  # fmt: skip
                 log.writerow(row)
                 file.flush()
                 print(*row, flush=True)
@@ -221,7 +226,7 @@ def train(plan: Plan) -> None:
     run = Run(plan, LlamaForCausalLM(model_config()), tokenizer)
     train_run(
         run,
-        lambda generator: random_contexts(stream, positions, generator),
+        lambda generator: random_contexts(stream, positions, generator, plan.batch),
         lambda: heldout_loss(run.model, monitor),
     )
     print(f"held-out loss {heldout_loss(run.model, heldout):.4f} nats per token", flush=True)
@@ -235,6 +240,7 @@ def plan_of(arguments: list[str] | None = None) -> Plan:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--steps", type=int, help="so many steps instead of so many minutes")
+    parser.add_argument("--batch", type=int, default=BATCH, help="contexts a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--keep-checkpoints", action="store_true", help="keep the models after 0, 1, 2, 4 … steps"
