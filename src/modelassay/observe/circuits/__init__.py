@@ -1,0 +1,1 @@
+"""Circuits of vision models: what the weights between feature maps say, and whether it is true."""
