@@ -60,6 +60,7 @@ def audit(
     from modelassay.cli.recipes import recipe_of
     from modelassay.core.files import jsonable
     from modelassay.core.progress import BarProgress
+    from modelassay.report.observations import observations_of
     from modelassay.report.report import report
 
     config = AuditConfig(
@@ -76,7 +77,9 @@ def audit(
         force=force,
     )
     result = run_audit(config, BarProgress())
-    report(result).write(out / "report.html", force=True)  # run_audit has claimed the folder
+    joined = observations_of(out, result, seen_from=out)
+    # run_audit has claimed the folder.
+    report(result, joined).write(out / "report.html", force=True)
     summary = jsonable(result.summary())
     say(_headline(summary, out / "report.html"), summary, as_json=as_json)
 

@@ -26,10 +26,13 @@ def report(
     It is one HTML file, and needs no network."""
     del seed, device
     from modelassay.audit.result import load_audit
+    from modelassay.report.observations import observations_of
     from modelassay.report.report import report as make_report
 
     page = (audit if out is None else out) / "report.html"
-    make_report(load_audit(audit)).write(page, force=force)
+    stored = load_audit(audit)
+    joined = observations_of(audit, stored, seen_from=page.parent)
+    make_report(stored, joined).write(page, force=force)
     result: ReportResult = {
         "schema_version": SCHEMA_VERSION,
         "report": str(page),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from modelassay.audit.result import Audit
 from modelassay.report.degrade import or_broken
+from modelassay.report.observation_parts import ObservationList
 from modelassay.report.parts import Page, Part, Section
 from modelassay.report.sections import (
     calibration,
@@ -63,17 +64,20 @@ _PLAN: tuple[tuple[str, str, tuple[Maker, ...]], ...] = (
 )
 
 
-def build(audit: Audit) -> Page:
+def build(audit: Audit, observations: ObservationList | None = None) -> Page:
     """The page of an audit. A part that cannot be made is replaced by one that says so."""
-    sections = tuple(
+    sections = [
         Section(anchor=anchor, title=title, parts=tuple(_made(maker, audit) for maker in makers))
         for anchor, title, makers in _PLAN
-    )
+    ]
+    if observations is not None:
+        joined = Section(anchor="observations", title="Observations", parts=(observations,))
+        sections.insert(-1, joined)  # before the methods
     versions, seed = audit.provenance.versions, audit.provenance.seed
     return Page(
         title=f"{audit.subject} · {audit.site}",
         subtitle=audit.dictionary,
-        sections=sections,
+        sections=tuple(sections),
         footer=f"modelassay {versions.get('modelassay', '')} · {audit.subject} · {audit.site} · "
         f"{audit.dictionary} · seed {seed} · {audit.provenance.created}",
     )

@@ -4,7 +4,7 @@ from modelassay.core.provenance import Provenance
 from modelassay.observe.contrast import REPLICATION_P, Contrast
 from modelassay.observe.model_diff import KINDS, ModelChange
 from modelassay.report.axes import Axis, number, percent
-from modelassay.report.examples import footer, provenance_table
+from modelassay.report.page_ending import footer, provenance_table, references
 from modelassay.report.parts import (
     Comparison,
     Definition,
@@ -21,6 +21,7 @@ from modelassay.report.report import Report
 
 _DRAWN = 20  # units whose intervals are drawn (ours)
 _LISTED = 200  # rows of a table (ours)
+REFERENCES = ("benjamini1995", "hanley1982", "delong1988", "phipson2010", "minder2025")
 _MEANINGS = {
     "appeared": "active, where the base model hardly was",
     "vanished": "hardly active, where the base model was",
@@ -39,9 +40,7 @@ def contrast_report(
     a, b = sides
     sections = (
         Section(anchor="contrast", title="Contrast", parts=contrast_parts(found, names, sides)),
-        Section(
-            anchor="methods", title="Methods", parts=(_definitions(), provenance_table(provenance))
-        ),
+        Section(anchor="methods", title="Methods", parts=_methods(provenance)),
     )
     return Report(
         Page(
@@ -63,8 +62,7 @@ def change_report(
     if raised is not None:
         parts = contrast_parts(raised, names, sides)
         sections.append(Section(anchor="raised", title="Raised responses", parts=parts))
-    methods = (_definitions(), provenance_table(provenance))
-    sections.append(Section(anchor="methods", title="Methods", parts=methods))
+    sections.append(Section(anchor="methods", title="Methods", parts=_methods(provenance)))
     return Report(
         Page(
             title=f"{tuned} against {base}",
@@ -204,6 +202,10 @@ def _discoveries(found: Contrast, names: tuple[str, ...], sides: tuple[str, str]
         caption=f"{len(rows)} of {len(found.discovered)}. Effect sizes are those of the "
         "replication half; under the null AUROC is 0.5 and the differences 0.",
     )
+
+
+def _methods(provenance: Provenance) -> tuple[Part, ...]:
+    return _definitions(), provenance_table(provenance), references(REFERENCES)
 
 
 def _definitions() -> Definitions:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from modelassay.audit.parts import LatentDetails
 from modelassay.core.provenance import Provenance
 from modelassay.observe.exemplars.search import Found
-from modelassay.report.axes import axis_over
+from modelassay.report.axes import axis_over, number, percent
+from modelassay.report.page_ending import footer, provenance_table, references
 from modelassay.report.parts import (
     Catalogue,
     Definition,
@@ -23,6 +24,8 @@ from modelassay.report.parts import (
 )
 from modelassay.report.report import Report
 
+REFERENCES = ("bolukbasi2021", "bricken2023")
+_PAIRS = 100  # rows of the table of pairs (ours)
 _RARE = 0.001  # of the tokens: a unit that is active on fewer is called rare (ours)
 # The keys name colours of the page.
 CLASSES = (
@@ -53,37 +56,21 @@ def examples_report(
         site: where the units read.
         what: the units in a few words, for the title.
     """
-    sections = (
-        Section(anchor="units", title="Units", parts=(_catalogue(found, names, vocabulary),)),
-        Section(
-            anchor="methods", title="Methods", parts=(_definitions(), provenance_table(provenance))
-        ),
-    )
+    sections = [
+        Section(anchor="units", title="Units", parts=(_catalogue(found, names, vocabulary),))
+    ]
+    if found.statistics.together is not None:
+        sections.append(Section(anchor="pairs", title="Pairs", parts=(_pairs(found, names),)))
+    methods = (_definitions(), provenance_table(provenance), references(REFERENCES))
+    sections.append(Section(anchor="methods", title="Methods", parts=methods))
     return Report(
         Page(
             title=f"{what} · {subject} · {site}",
             subtitle=f"{len(names):,} units over {found.statistics.n_tokens:,} tokens",
-            sections=sections,
+            sections=tuple(sections),
             footer=footer(provenance, f"{subject} · {site}"),
         )
     )
-
-
-def footer(provenance: Provenance, about: str) -> str:
-    """Where a page came from, in one line."""
-    version = provenance.versions.get("modelassay", "")
-    return f"modelassay {version} · {about} · seed {provenance.seed} · {provenance.created}"
-
-
-def provenance_table(provenance: Provenance) -> Table:
-    """Where a page came from, in full."""
-    rows = [
-        ("seed", str(provenance.seed)),
-        ("created", provenance.created),
-        *((name, str(value)) for name, value in provenance.facts.items() if value is not None),
-        *((f"{name} (version)", version) for name, version in provenance.versions.items()),
-    ]
-    return Table(title="Provenance", columns=("fact", "value"), rows=tuple(rows), caption="")
 
 
 def _catalogue(found: Found, names: tuple[str, ...], vocabulary: tuple[str, ...]) -> Catalogue:
@@ -126,6 +113,25 @@ def _catalogue(found: Found, names: tuple[str, ...], vocabulary: tuple[str, ...]
         caption=f"All {len(names):,} units over {statistics.n_tokens:,} tokens. Quantiles are "
         f"exact up to {sketch.relative_error:.1%} of their value. Silent tokens among the examples "
         "say where a unit stops.",
+    )
+
+
+def _pairs(found: Found, names: tuple[str, ...]) -> Table:
+    statistics = found.statistics
+    pairs, correlations = statistics.correlated_pairs(_PAIRS)
+    together = statistics.together
+    assert together is not None
+    rows: list[tuple[str, ...]] = []
+    for (first, second), phi in zip(pairs.tolist(), correlations.tolist(), strict=True):
+        both = int(together[min(first, second), max(first, second)])
+        rates = (percent(float(statistics.rates[unit])) for unit in (first, second))
+        rows.append((names[first], names[second], number(phi), f"{both:,}", *rates))
+    return Table(
+        title="Units that are active together",
+        columns=("unit", "and", "phi", "tokens with both", "active on", "and on"),
+        rows=tuple(rows),
+        caption="phi is the correlation of being active: 0 for units that are independent of each "
+        "other. The strongest pairs.",
     )
 
 

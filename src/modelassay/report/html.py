@@ -32,7 +32,7 @@ from modelassay.report.payload import catalogue_payload, embeddable, scatter_pay
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("data", "dom", "downloads", "scatter", "table", "panel", "lens", "main")
-_STYLES = ("style", "lens")
+_STYLES = ("style", "lens", "observations", "pictures")
 
 _EXTRAS: dict[type, Callable[[Any, Pack], dict[str, Any]]] = {
     Comparison: lambda part, _: {"strips": [figures.strip(m, part.columns) for m in part.metrics]},

@@ -30,9 +30,10 @@ def effect_picture(part: EffectMap) -> str:
     bottom = 16 + _LETTER * max(map(len, labels))
     height = _TOP + _HEIGHT * len(part.rows)
     full = max(1.0, float(part.shares.abs().nan_to_num().max()))
+    scale = f"Share of the effect; full colour at {number(full)}"
     parts = [
         svg.text(12, 20, part.title, size=13, bold=True),
-        svg.text(12, 38, f"Share of the effect; full colour at {number(full)}", colour=svg.MUTED),
+        svg.text(12, 38, scale, colour=svg.MUTED),
     ]
     for row, name in enumerate(part.rows):
         y = _TOP + _HEIGHT * row
@@ -41,7 +42,8 @@ def effect_picture(part: EffectMap) -> str:
             parts += _cell(part, row, column, left + cell * column, y, cell, full, narrow)
     for column, label in enumerate(labels):
         parts.append(_turned(left + cell * (column + 0.5) + 4, height + 8, label))
-    width = max(left + cell * n_columns + 16, 24 + 7.2 * len(part.title))
+    words = max(7.2 * len(part.title), 5.6 * len(scale))
+    width = max(left + cell * n_columns + 16, 24 + words)
     return svg.document(width, height + bottom, parts, part.title)
 
 
@@ -64,9 +66,8 @@ def _cell(
     drawn = [svg.rectangle(x + 1, y + 1, width - 2, _HEIGHT - 2, svg.shade(strength, colour), tip)]
     if not narrow and abs(share) >= 0.005:
         ink = "#ffffff" if strength > 0.6 and share < 0 else svg.INK
-        drawn.append(
-            svg.text(x + width / 2, y + 15, f"{share:.2f}", size=10, anchor="middle", colour=ink)
-        )
+        label = f"{share:.2f}".replace("-", "\u2212")
+        drawn.append(svg.text(x + width / 2, y + 15, label, size=10, anchor="middle", colour=ink))
     return drawn
 
 

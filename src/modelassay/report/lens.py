@@ -4,9 +4,11 @@ from modelassay.core.provenance import Provenance
 from modelassay.observe.lenses.reading import LensReading
 from modelassay.report.axes import number
 from modelassay.report.lens_parts import MEANINGS, LensMap, LensMeasure, values_of
+from modelassay.report.page_ending import footer, provenance_table, references
 from modelassay.report.parts import Definition, Definitions, Page, Paragraph, Section, Table
 from modelassay.report.report import Report
 
+REFERENCES = ("nostalgebraist2020", "belrose2023", "elhage2021")
 _COLUMNS: tuple[LensMeasure, ...] = ("kl", "cross_entropy", "entropy", "probability")
 
 
@@ -19,7 +21,6 @@ def lens_report(readings: tuple[LensReading, ...], provenance: Provenance) -> Re
     """
     first = readings[0]
     names = ", ".join(f"{reading.lens} lens" for reading in readings)
-    versions = provenance.versions
     page = Page(
         title=f"{first.subject} · lens",
         subtitle=f"{names} · {len(first.tokens)} tokens",
@@ -32,10 +33,13 @@ def lens_report(readings: tuple[LensReading, ...], provenance: Provenance) -> Re
                 title="By layer",
                 parts=tuple(_table(reading) for reading in readings),
             ),
-            Section(anchor="measures", title="Measures", parts=(_definitions(),)),
+            Section(
+                anchor="methods",
+                title="Methods",
+                parts=(_definitions(), provenance_table(provenance), references(REFERENCES)),
+            ),
         ),
-        footer=f"modelassay {versions.get('modelassay', '')} · {first.subject} · {names} · "
-        f"seed {provenance.seed} · {provenance.created}",
+        footer=footer(provenance, f"{first.subject} · {names}"),
     )
     return Report(page)
 
@@ -65,7 +69,7 @@ def _table(reading: LensReading) -> Table:
         ranks = reading.rank[depth]
         known = ranks[ranks >= 0]
         median = float(known.float().median()) if len(known) else float("nan")
-        rows.append((reading.depths[depth], *(number(mean) for mean in means), number(median)))
+        rows.append((reading.depths[depth], *(number(mean) for mean in means), f"{median:g}"))
     return Table(
         title=f"{reading.lens[0].upper()}{reading.lens[1:]} lens",
         columns=(
@@ -78,7 +82,7 @@ def _table(reading: LensReading) -> Table:
         ),
         rows=tuple(rows),
         caption="Means over the tokens of this text, in nats. One text says little of a model: "
-        "`modelassay lens train` and `measure_lenses` compare lenses on held-out documents.",
+        "modelassay lens train compares lenses on held-out documents.",
     )
 
 

@@ -16,6 +16,7 @@ from modelassay.report.axes import Axis
 from modelassay.report.intervention_parts import EffectMap, PromptStrip, StrengthCurves
 from modelassay.report.league_parts import Exhibit, HeatMap, KnownTable, Standings
 from modelassay.report.lens_parts import LensMap
+from modelassay.report.observation_parts import ObservationList
 from modelassay.report.picture_parts import PictureWall
 
 
@@ -268,6 +269,7 @@ Part = (
     | StrengthCurves
     | PromptStrip
     | PictureWall
+    | ObservationList
     | Broken
 )
 
@@ -290,3 +292,5 @@ class Page:
     sections: tuple[Section, ...]
     footer: str
     """Where all of it came from, in one line."""
+    home: str = ""
+    """Address of the report that the page belongs to; empty if it stands alone."""

@@ -8,12 +8,26 @@ from modelassay.observe.mediation import Mediation
 from modelassay.observe.patching import Effects
 from modelassay.report.axes import number, percent
 from modelassay.report.intervention_parts import EffectMap
-from modelassay.report.parts import Page, Paragraph, Part, Section, Table
+from modelassay.report.measured import measured as shown
+from modelassay.report.page_ending import footer, provenance_table, references
+from modelassay.report.parts import (
+    Definition,
+    Definitions,
+    Page,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+)
 from modelassay.report.report import Report
 
+REFERENCES = (
+    "vig2020", "meng2022", "wang2022", "goldowsky2023", "heimersheim2024", "nanda2023attribution",
+    "syed2023", "kramar2024", "sundararajan2017", "hanna2024", "pearl2001",
+)  # fmt: skip
 _WHAT = {
-    "denoising": "parts of the clean run are put into the corrupt one: what suffices",
-    "noising": "parts of the corrupt run are put into the clean one: what is needed",
+    "denoising": "Parts of the clean run are put into the corrupt one: what suffices.",
+    "noising": "Parts of the corrupt run are put into the clean one: what is needed.",
 }
 
 
@@ -23,16 +37,25 @@ def effect_map(effects: Effects, seed: int = 0) -> EffectMap:
     total = effects.total(seed)
     return EffectMap(
         title=f"{effects.method[0].upper()}{effects.method[1:]} ({effects.direction})",
-        caption=f"{_WHAT[effects.direction]}. 1 is the whole difference between the runs, "
-        f"{total} on {len(effects.source)} pairs in {len(effects.groups.unique())} groups. "
-        "A star marks positions at which the prompts differ. Point at a cell for its 95 % "
-        "interval (bootstrap over groups of pairs).",
+        caption=f"{_WHAT[effects.direction]} 1 is the whole difference between the runs, "
+        f"{shown(total)} on {len(effects.source)} pairs in {len(effects.groups.unique())} groups. "
+        f"{_columns(effects.columns)}Point at a cell for its 95 % interval (bootstrap over groups "
+        "of pairs).",
         rows=effects.parts,
         columns=effects.columns,
         shares=effects.shares(),
         low=ends[..., 0],
         high=ends[..., 1],
     )
+
+
+def _columns(names: Sequence[str]) -> str:
+    if names == ("all",):
+        return "Every part is carried over at all positions together. "
+    if names[0] == "earlier":
+        return "Prompts differ in length, so that positions are counted from the end. "
+    starred = any(name.endswith("*") for name in names)
+    return "A star marks positions at which the prompts differ. " if starred else ""
 
 
 def patching_report(
@@ -44,6 +67,7 @@ def patching_report(
     estimates: Sequence[Effects] = (),
     checks: Sequence[Completeness] = (),
     mediations: Sequence[Mediation] = (),
+    paths: Effects | None = None,
     left_out: int = 0,
     seed: int = 0,
 ) -> Report:
@@ -57,6 +81,7 @@ def patching_report(
         estimates: of the same cells, by gradients.
         checks: completeness of integrated gradients.
         mediations: of some of the parts.
+        paths: effects of the same parts by direct paths alone.
         left_out: pairs that could not be aligned.
         seed: of the intervals.
     """
@@ -71,13 +96,19 @@ def patching_report(
         sections.append(
             Section(anchor="mediation", title="Mediation", parts=(_mediation(mediations, seed),))
         )
-    versions = provenance.versions
+    if paths is not None:
+        sections.append(
+            Section(
+                anchor="paths", title="Direct paths", parts=(_by_paths(), effect_map(paths, seed))
+            )
+        )
+    methods = (_definitions(), provenance_table(provenance), references(REFERENCES))
+    sections.append(Section(anchor="methods", title="Methods", parts=methods))
     page = Page(
         title=f"{subject} · patching",
         subtitle=f"{len(measured.source)} pairs of prompts · {measure}",
         sections=tuple(sections),
-        footer=f"modelassay {versions.get('modelassay', '')} · {subject} · {measured.direction} · "
-        f"seed {provenance.seed} · {provenance.created}",
+        footer=footer(provenance, f"{subject} · {measured.direction}"),
     )
     return Report(page)
 
@@ -93,8 +124,24 @@ def _lead(measured: Effects, measure: str, left_out: int, seed: int) -> Paragrap
         "prompts apart, and the shares below may mean nothing."
     )
     left = f" {left_out} pairs were left out because they could not be aligned." if left_out else ""
+    return Paragraph(text=f"{patching_summary(measured, measure, seed)}{warning}{left}")
+
+
+def patching_summary(effects: Effects, measure: str, seed: int = 0) -> str:
+    """What was found, in a line: the difference of the runs, and what carries most of it over."""
+    shares = effects.shares()
+    row, column = divmod(int(shares.nan_to_num().argmax()), shares.shape[1])
+    place = "" if effects.columns[column] == "all" else f" at position {effects.columns[column]}"
+    return (
+        f"Between the two runs the {measure} differs by {shown(effects.total(seed))} on average; "
+        f"{effects.parts[row]}{place} carries {number(float(shares[row, column]))} of that over."
+    )
+
+
+def _by_paths() -> Paragraph:
     return Paragraph(
-        text=f"Between the two runs the {measure} differs by {total} on average.{warning}{left}"
+        text="The same parts, while everything between them and the receiver keeps the values that "
+        "it had: what a part does by itself, and not through later layers that react to it."
     )
 
 
@@ -102,7 +149,9 @@ def _agreement(estimates: Sequence[Effects], measured: Effects, seed: int) -> Ta
     rows: list[tuple[str, ...]] = []
     for estimate in estimates:
         found = agreement(estimate, measured, seed)
-        rows.append((estimate.method, str(found.pearson), str(found.spearman), str(found.n_cells)))
+        rows.append(
+            (estimate.method, shown(found.pearson), shown(found.spearman), str(found.n_cells))
+        )
     return Table(
         title="Estimates against patching",
         columns=("method", "Pearson", "Spearman", "cells"),
@@ -135,12 +184,39 @@ def _mediation(mediations: Sequence[Mediation], seed: int) -> Table:
     rows: list[tuple[str, ...]] = []
     for each in mediations:
         means = each.means(seed)
-        shown = (str(means[key]) for key in ("total", "indirect", "direct", "mediated"))
-        rows.append((", ".join(each.mediators), *shown))
+        cells = (shown(means[key]) for key in ("total", "indirect", "direct", "mediated"))
+        rows.append((", ".join(each.mediators), *cells))
     return Table(
         title="Direct and indirect effects of the corrupt prompts",
         columns=("mediator", "total", "indirect", "direct", "indirect / total"),
         rows=tuple(rows),
         caption="Indirect: only what the mediator sees is changed. Direct: all but that. They need "
         "not sum to the total. 95 % intervals over groups of pairs.",
+    )
+
+
+def _definitions() -> Definitions:
+    return Definitions(
+        title="What the words mean",
+        entries=(
+            Definition(
+                term="effect",
+                text="The measure in the changed run, less that in the run that is changed.",
+            ),
+            Definition(
+                term="share",
+                text="The sum of effects over pairs, over the sum of differences between the runs. "
+                "Shares of several parts need not sum to 1: parts can stand in for each other.",
+            ),
+            Definition(
+                term="logit difference",
+                text="The log-odds of the answers against the wrong ones; for single tokens the "
+                "difference of their logits.",
+            ),
+            Definition(
+                term="intervals",
+                text="95 % bootstraps over groups of pairs of the same prompts; with fewer than "
+                "five groups there are none.",
+            ),
+        ),
     )

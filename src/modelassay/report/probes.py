@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable
 
 from modelassay.core.provenance import Provenance
-from modelassay.core.references import bibliography
 from modelassay.observe.probes.causal import CausalEffect
 from modelassay.observe.probes.report import COLUMNS, ProbeReport, row_of, shown
 from modelassay.observe.probes.scores import Measured, Scores
 from modelassay.report.axes import Axis, number
 from modelassay.report.degrade import or_broken
+from modelassay.report.page_ending import footer, provenance_table, references
 from modelassay.report.parts import (
-    Code,
     Comparison,
     Definition,
     Definitions,
@@ -27,7 +26,8 @@ from modelassay.report.report import Report
 
 Reports = tuple[ProbeReport, ...]
 REFERENCES = (
-    "hewitt2019", "voita2020", "marks2023", "burns2022", "gurnee2023", "belrose2023leace",
+    "alain2016", "hewitt2019", "voita2020", "marks2023", "burns2022", "gurnee2023",
+    "belrose2023leace",
 )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def probes_report(reports: Reports, provenance: Provenance) -> Report:
             (
                 _definitions,
                 lambda: _missing(reports),
-                lambda: _provenance(provenance),
-                lambda: Code(title="References (BibTeX)", text=bibliography(REFERENCES)),
+                lambda: provenance_table(provenance),
+                lambda: references(REFERENCES),
             ),
         ),
     )
@@ -59,8 +59,7 @@ def probes_report(reports: Reports, provenance: Provenance) -> Report:
             title=f"{first.concept} · {first.subject}",
             subtitle=f"{first.method} probes at {len(reports)} sites",
             sections=sections,
-            footer=f"modelassay {provenance.versions.get('modelassay', '')} · {first.subject} · "
-            f"{first.concept} · seed {provenance.seed} · {provenance.created}",
+            footer=footer(provenance, f"{first.subject} · {first.concept}"),
         )
     )
 
@@ -255,13 +254,3 @@ def _missing(reports: Reports) -> Part:
         rows=tuple((line.partition(": ")[0], line.partition(": ")[2]) for line in lines),
         caption="",
     )
-
-
-def _provenance(provenance: Provenance) -> Table:
-    rows = [
-        ("seed", str(provenance.seed)),
-        ("created", provenance.created),
-        *((name, str(value)) for name, value in provenance.facts.items() if value is not None),
-        *((f"{name} (version)", version) for name, version in provenance.versions.items()),
-    ]
-    return Table(title="Provenance", columns=("fact", "value"), rows=tuple(rows), caption="")

@@ -8,6 +8,7 @@ from modelassay.core.errors import OutputExistsError
 from modelassay.core.files import write_atomically
 from modelassay.report import html, text
 from modelassay.report.build import build
+from modelassay.report.observation_parts import ObservationList
 from modelassay.report.parts import Page
 
 
@@ -47,6 +48,6 @@ class Report:
         return path
 
 
-def report(audit: Audit) -> Report:
-    """The report of an audit."""
-    return Report(build(audit))
+def report(audit: Audit, observations: ObservationList | None = None) -> Report:
+    """The report of an audit, and of what was joined to it (`observations.observations_of`)."""
+    return Report(build(audit, observations))

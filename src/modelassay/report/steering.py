@@ -6,18 +6,29 @@ import torch
 
 from modelassay.core.provenance import Provenance
 from modelassay.observe.steering_sweep import SteeringSweep
+from modelassay.report.axes import number
 from modelassay.report.intervention_parts import Curve, PromptStrip, StrengthCurves
-from modelassay.report.parts import Page, Paragraph, Section, Table
+from modelassay.report.measured import measured
+from modelassay.report.page_ending import footer, provenance_table, references
+from modelassay.report.parts import (
+    Definition,
+    Definitions,
+    Page,
+    Paragraph,
+    Section,
+    Table,
+)
 from modelassay.report.report import Report
 
 _MOST_PROMPTS = 12
+REFERENCES = ("turner2023", "rimsky2024", "templeton2024", "arditi2024", "marks2023")
 
 
 def steering_curves(sweep: SteeringSweep) -> StrengthCurves:
     """Behaviour and perplexity of a sweep, ready to draw."""
-    numbers = range(len(sweep.strengths))
-    behaviour = [sweep.behaviour_at(number) for number in numbers]
-    perplexity = [sweep.perplexity_at(number) for number in numbers]
+    indices = range(len(sweep.strengths))
+    behaviour = [sweep.behaviour_at(index) for index in indices]
+    perplexity = [sweep.perplexity_at(index) for index in indices]
     return StrengthCurves(
         title=f"{sweep.operation}: {sweep.units} at {sweep.site}",
         caption="Grey: the same changes at the same tokens, written in random directions of the "
@@ -60,7 +71,7 @@ def steering_report(
         provenance: printed at the foot.
         continuations: strength in words, and what the model writes then.
     """
-    parts = (_lead(sweep), steering_curves(sweep), _numbers(sweep))
+    parts = (Paragraph(text=steering_summary(sweep)), steering_curves(sweep), _numbers(sweep))
     sections = [
         Section(anchor="sweep", title="Sweep", parts=parts),
         Section(anchor="tokens", title="Tokens", parts=(_prompts(sweep),)),
@@ -69,21 +80,23 @@ def steering_report(
         table = Table(
             title="What the model writes",
             columns=("strength", "continuation of the first prompt"),
-            rows=tuple(continuations),
-            caption="The likeliest token each time.",
+            rows=tuple((strength, _visible(text)) for strength, text in continuations),
+            caption="The likeliest token each time; ⏎ is the end of a line.",
         )
         sections.append(Section(anchor="text", title="Text", parts=(table,)))
+    methods = (_definitions(), provenance_table(provenance), references(REFERENCES))
+    sections.append(Section(anchor="methods", title="Methods", parts=methods))
     page = Page(
         title=f"{subject} · steering",
         subtitle=f"{sweep.operation}: {sweep.units} at {sweep.site}",
         sections=tuple(sections),
-        footer=f"modelassay {provenance.versions.get('modelassay', '')} · {subject} · seed "
-        f"{provenance.seed} · {provenance.created}",
+        footer=footer(provenance, subject),
     )
     return Report(page)
 
 
-def _lead(sweep: SteeringSweep) -> Paragraph:
+def steering_summary(sweep: SteeringSweep) -> str:
+    """What was found, in a line: the behaviour without steering, and where it leaves chance."""
     beyond = [
         f"{strength:g}"
         for strength, outside in zip(sweep.strengths, sweep.beyond_chance(), strict=True)
@@ -95,9 +108,9 @@ def _lead(sweep: SteeringSweep) -> Paragraph:
         if beyond
         else f"nowhere outside those of all {n} random directions: no more than chance does"
     )
-    return Paragraph(
-        text=f"The mean of “{sweep.behaviour}” is {sweep.baseline()} without steering; steered, it "
-        f"is {told}."
+    return (
+        f"The mean {sweep.behaviour} is {measured(sweep.baseline())} without steering; steered, "
+        f"it is {told}."
     )
 
 
@@ -109,12 +122,13 @@ def _numbers(sweep: SteeringSweep) -> Table:
         rows=tuple(
             (
                 f"{strength:g}",
-                str(sweep.behaviour_at(number)),
-                f"{float(chance[:, number].min()):.3f} to {float(chance[:, number].max()):.3f}",
-                str(sweep.perplexity_at(number)),
-                str(sweep.cost_at(number)),
+                measured(sweep.behaviour_at(index)),
+                f"{number(float(chance[:, index].min()))} to "
+                f"{number(float(chance[:, index].max()))}",
+                measured(sweep.perplexity_at(index)),
+                measured(sweep.cost_at(index)),
             )
-            for number, strength in enumerate(sweep.strengths)
+            for index, strength in enumerate(sweep.strengths)
         ),
         caption=f"{len(sweep.unsteered)} prompts; {int(sweep.text_tokens.sum()):,} held-out tokens "
         f"in {len(sweep.text_tokens)} documents. 95 % intervals.",
@@ -129,4 +143,35 @@ def _prompts(sweep: SteeringSweep) -> PromptStrip:
         caption="Shaded tokens were steered, underlined ones read."
         + (f" {rest} more prompts are not shown." if rest else ""),
         prompts=shown,
+    )
+
+
+def _visible(text: str) -> str:
+    return text.replace("\n", " ⏎ ").strip(" ")
+
+
+def _definitions() -> Definitions:
+    return Definitions(
+        title="What the words mean",
+        entries=(
+            Definition(
+                term="behaviour",
+                text="The mean over prompts of what was asked for, after the last token.",
+            ),
+            Definition(
+                term="random directions",
+                text="The same changes at the same tokens, along directions drawn at random, with "
+                "the same lengths. What they do too is no work of these units.",
+            ),
+            Definition(
+                term="steered / own",
+                text="Perplexity of held-out text under the same changes, over the model's own: "
+                "what steering costs.",
+            ),
+            Definition(
+                term="intervals",
+                text="95 % bootstraps over prompts (behaviour) and documents (perplexity); with "
+                "fewer than five there are none.",
+            ),
+        ),
     )

@@ -4,13 +4,12 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelassay.core.references import bibliography
 from modelassay.observe.superposition.experiments import EXPERIMENTS
 from modelassay.observe.superposition.study import Study
 from modelassay.report.axes import number
 from modelassay.report.degrade import or_broken
+from modelassay.report.page_ending import footer, provenance_table, references
 from modelassay.report.parts import (
-    Code,
     Definition,
     Definitions,
     Page,
@@ -49,8 +48,7 @@ def superposition_report(studies: Sequence[Study]) -> Report:
             title="Toy models of superposition",
             subtitle=f"{len(studies)} experiments",
             sections=tuple(sections),
-            footer=f"modelassay {first.versions.get('modelassay', '')} · seed {first.seed} · "
-            f"{first.created}",
+            footer=footer(first, ", ".join(study.name for study in studies)),
         )
     )
 
@@ -117,7 +115,8 @@ def _methods(studies: Sequence[Study]) -> tuple[Part, ...]:
             rows=tuple((study.name, _settings(study)) for study in studies),
             caption="",
         ),
-        Code(title="References (BibTeX)", text=bibliography(_REFERENCES)),
+        provenance_table(studies[0].provenance),
+        references(_REFERENCES),
     )
 
 

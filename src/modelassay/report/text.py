@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelassay.report.axes import number, percent
+from modelassay.report.observation_parts import ObservationList
 from modelassay.report.parts import Broken, Comparison, Estimate, Metric, Page, Paragraph, Shares
 
 _WIDTH = 88
@@ -89,9 +90,17 @@ def _broken(part: Broken) -> str:
     return f"{part.title}: could not be made ({part.error})"
 
 
+def _observations(part: ObservationList) -> str:
+    return "\n".join(
+        f"  {entry.title}: {entry.summary or entry.problem}  {entry.address}".rstrip()
+        for entry in part.entries
+    )
+
+
 _DRAW: dict[type, Callable[[Any], str]] = {
     Paragraph: _paragraph,
     Shares: _shares,
     Comparison: _comparison,
     Broken: _broken,
+    ObservationList: _observations,
 }

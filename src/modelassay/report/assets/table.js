@@ -36,7 +36,7 @@ function startTable(data, openLatent, selection) {
     const shownRows = state.order.slice(from, from + state.size);
     body.replaceChildren(...shownRows.map(rowOf));
     if (!shownRows.length) {
-      body.append(h("tr", {}, h("td", { class: "empty", colspan: columns.length }, "No latent matches. Clear the search or the filter.")));
+      body.append(h("tr", {}, h("td", { class: "empty", colspan: columns.length }, `No ${data.questions.length ? "latent" : "unit"} matches. Clear the search or the filter.`)));
     }
     for (const cell of document.querySelectorAll("#latents-head th")) {
       const sorted = cell.dataset.key === state.sort;
@@ -51,7 +51,7 @@ function startTable(data, openLatent, selection) {
       [25, 50, 100].map((n) => h("option", { value: n, selected: n === state.size }, `${n} rows`)));
     const some = state.order.length < data.width ? ` of ${whole(data.width)}` : "";
     document.getElementById("pager").replaceChildren(
-      h("span", { role: "status", id: "matches" }, state.order.length ? `${whole(from + 1)}–${whole(to)} of ${whole(state.order.length)} latents${some && ` (all: ${whole(data.width)})`}` : "no latents"),
+      h("span", { role: "status", id: "matches" }, state.order.length ? `${whole(from + 1)}–${whole(to)} of ${whole(state.order.length)} ${data.questions.length ? "latents" : "units"}${some && ` (all: ${whole(data.width)})`}` : data.questions.length ? "no latents" : "no units"),
       h("span", { class: "grow" }), sizes, move(-1, "Previous"), move(1, "Next"));
   }
 
