@@ -67,6 +67,27 @@ OLD: dict[str, dict[str, Any]] = {
 }
 
 
+# What was added later: with seeds of its own, so that the others stay as they are.
+PURSUITS: dict[str, dict[str, Any]] = {
+    "matching_pursuit_of_rounds": {
+        "residual_threshold": 0.0,
+        "max_iterations": 3,
+        "stop_on_duplicate_support": False,
+        "apply_b_dec_to_input": False,
+    },
+    "matching_pursuit_with_repeats": {
+        "residual_threshold": 1.0,
+        "max_iterations": 9,
+        "stop_on_duplicate_support": False,
+    },
+}
+TRAINED_PURSUIT = {
+    "residual_threshold": 0.3,
+    "max_iterations": 5,
+    "normalize_activations": "expected_average_only_in",
+}
+
+
 def write_all(folder: Path) -> None:
     """Write every folder."""
     seeds = iter(range(100, 1000))
@@ -76,6 +97,15 @@ def write_all(folder: Path) -> None:
         _write_trained(folder, name, class_name, settings, next(seeds))
     for name, config in OLD.items():
         _write_old(folder / name, config, next(seeds))
+    write_pursuits(folder)
+
+
+def write_pursuits(folder: Path) -> None:
+    """Matching pursuits with each of their rules for ending, and a training of one."""
+    for seed, (name, settings) in enumerate(PURSUITS.items(), start=1000):
+        _write_for_inference(folder / name, "MatchingPursuitSAE", settings, seed)
+    name = "trained_matching_pursuit"
+    _write_trained(folder, name, "MatchingPursuit", TRAINED_PURSUIT, 1100)
 
 
 def _load_and_expect(folder: Path) -> None:

@@ -21,6 +21,8 @@ from modelassay.core.randomness import generator
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.formats.registry import WRITERS, write_dictionary
 from modelassay.decompositions.gated import GatedActivation
+from modelassay.decompositions.matching_pursuit import MatchingPursuitActivation
+from modelassay.decompositions.residual_pursuit import ResidualPursuitActivation
 from modelassay.decompositions.sparsifiers import (
     AbsTopKActivation,
     BatchTopKActivation,
@@ -55,6 +57,16 @@ def dictionaries() -> Iterator[tuple[str, Dictionary]]:
                 f"{activation.kind}, encodes {convention}",
                 random_dictionary(activation, source, subtracts=subtracts),
             )
+    for pursuit in (
+        MatchingPursuitActivation(K),
+        ResidualPursuitActivation(2 * K, 0.8),
+        ResidualPursuitActivation(2 * K, 0.8, ends_at_repeats=False),
+    ):
+        dictionary = random_dictionary(pursuit, source, subtracts=True)
+        dictionary.W_enc.data = dictionary.W_dec.data.t()
+        dictionary.b_enc.data.zero_()
+        ends = f"{pursuit.kind} {getattr(pursuit, 'ends_at_repeats', '')}".strip()
+        yield f"{ends}, encodes x - b_dec", dictionary
     yield (
         "topk, transcoder",
         random_dictionary(TopKActivation(K), source, subtracts=False, writes=THERE),

@@ -179,13 +179,16 @@ class Dictionary(nn.Module, Decomposition):
             ShapeError: if the width is not `d_in`.
         """
         check_width(x, self.d_in)
-        centred = x - self.b_dec if self.apply_b_dec_to_input else x
-        return torch.addmm(self.b_enc, centred, self.W_enc)
+        return torch.addmm(self.b_enc, self._centred(x), self.W_enc)
+
+    def _centred(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_in"]:
+        return x - self.b_dec if self.apply_b_dec_to_input else x
 
     def encode_rows(self, x: Float[Tensor, "token d_in"]) -> Codes:
         """Codes of a few checked tokens."""
-        pre = self.pre_activations(x)
-        values, indices = self.activation.select_with(pre, self.W_enc, self.W_dec)
+        values, indices = self.activation.select_from(
+            self._centred(x), self.pre_activations(x), self.W_enc, self.b_enc, self.W_dec
+        )
         return Codes(indices=indices, values=values, width=self.width)
 
     def forward(self, x: Float[Tensor, "token d_in"]) -> Float[Tensor, "token d_out"]:

@@ -96,7 +96,7 @@ class MatchingPursuitActivation(Sparsifier):
         taken, chosen = _pursue(
             pre.detach().clone(), W_enc, W_dec, overlaps, self.k, self.tolerance
         )
-        return _merged(taken, _places(chosen)), chosen
+        return merged_rounds(taken, chosen), chosen
 
     def encode(self, batch: EncoderBatch) -> BatchCodes:
         """Codes of a batch; see `Sparsifier.encode`.
@@ -116,7 +116,7 @@ class MatchingPursuitActivation(Sparsifier):
             found = [_pursue(pre, W_enc, W_dec, overlaps, k, self.tolerance) for pre in chunks]
             taken = torch.cat([amounts for amounts, _ in found])
             chosen = torch.cat([latents for _, latents in found])
-        values = _WithPursuitGradient.apply(
+        values = with_pursuit_gradient(
             taken,
             chosen,
             batch.x,
@@ -184,11 +184,36 @@ def _same(chosen: Int[Tensor, "token round"]) -> Bool[Tensor, "token round round
     return chosen.unsqueeze(2) == chosen.unsqueeze(1)
 
 
-def _merged(
-    taken: Float[Tensor, "token round"], places: Int[Tensor, "token round"]
+def merged_rounds(
+    taken: Float[Tensor, "token round"], chosen: Int[Tensor, "token round"]
 ) -> Float[Tensor, "token round"]:
     """The sum of what a latent took, in the slot of its first round; other slots are empty."""
-    return torch.zeros_like(taken).scatter_add_(1, places, taken)
+    return torch.zeros_like(taken).scatter_add_(1, _places(chosen), taken)
+
+
+def with_pursuit_gradient(
+    taken: Float[Tensor, "token round"],
+    chosen: Int[Tensor, "token round"],
+    x: Float[Tensor, "token d_in"],
+    W_enc: Float[Tensor, "d_in width"],
+    b_enc: Float[Tensor, " width"],
+    centre: Float[Tensor, " d_in"] | None,
+    W_dec: Float[Tensor, "width d_in"],
+    kernels: Kernels,
+) -> Float[Tensor, "token round"]:
+    """`merged_rounds` with the exact gradient of the rounds, given what each of them chose.
+
+    Args:
+        taken: what every round took, 0 after the last one.
+        chosen: the latent of every round.
+        x: activations.
+        W_enc: encoder.
+        b_enc: encoder bias.
+        centre: subtracted from x first.
+        W_dec: decoder.
+        kernels: what sums by latent in the backward pass.
+    """
+    return _WithPursuitGradient.apply(taken, chosen, x, W_enc, b_enc, centre, W_dec, kernels)
 
 
 class _WithPursuitGradient(torch.autograd.Function):
@@ -220,7 +245,7 @@ class _WithPursuitGradient(torch.autograd.Function):
     ) -> Tensor:
         ctx.kernels = kernels
         ctx.save_for_backward(taken, chosen, x, W_enc, centre, W_dec)
-        return _merged(taken, _places(chosen))
+        return merged_rounds(taken, chosen)
 
     @staticmethod
     @once_differentiable

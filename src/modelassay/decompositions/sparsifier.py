@@ -51,6 +51,18 @@ class Sparsifier(nn.Module, ABC):
         del W_enc, W_dec
         return self.select(pre)
 
+    def select_from(
+        self,
+        x: Float[Tensor, "token d_in"],
+        pre: Float[Tensor, "token width"],
+        W_enc: Float[Tensor, "d_in width"],
+        b_enc: Float[Tensor, " width"],
+        W_dec: Float[Tensor, "width d_out"],
+    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
+        """`select_with`, for one whose choice depends also on the centred activations."""
+        del x, b_enc
+        return self.select_with(pre, W_enc, W_dec)
+
     def encode(self, batch: EncoderBatch) -> BatchCodes:
         """Codes of a batch in training, differentiable.
 

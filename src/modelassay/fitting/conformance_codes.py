@@ -108,7 +108,10 @@ def trains_on_what_it_infers(case: Case) -> Finding | None:
     if isinstance(activation, BatchSparsifier):
         return None
     pre = dictionary.pre_activations(x).detach()
-    values, indices = activation.select_with(pre, dictionary.W_enc, dictionary.W_dec)
+    centred = x - dictionary.b_dec if dictionary.apply_b_dec_to_input else x
+    values, indices = activation.select_from(
+        centred.detach(), pre, dictionary.W_enc, dictionary.b_enc, dictionary.W_dec
+    )
     expected = Codes(indices=indices, values=values.detach(), width=dictionary.width).dense()
     apart = max(
         far_apart(

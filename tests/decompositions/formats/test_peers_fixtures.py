@@ -22,7 +22,6 @@ FIXTURES = Path(__file__).parent / "fixtures" / "peers"
 
 # What has no form here, each with a part of the message that says why.
 REFUSED = {
-    "saelens/matching_pursuit": "residual_threshold must be a key that this reader knows",
     "saelens/standard_layer_norm": "normalize_activations must be none or expected_average",
     "saelens/trained_whitened_checkpoint": "normalize_activations must be none or expected",
     "dictionary_learning/batchtopk_without_threshold": "threshold must be at least 0",

@@ -31,12 +31,15 @@ from modelassay.decompositions.formats.saelens_config import (
     SaeLensConfig,
     read_config,
 )
+from modelassay.decompositions.formats.saelens_pursuit import pursuit_config
 from modelassay.decompositions.formats.saelens_weights import (
     WEIGHTS_FILE,
     activation_of,
     read_weights,
 )
 from modelassay.decompositions.gated import GatedActivation
+from modelassay.decompositions.matching_pursuit import MatchingPursuitActivation
+from modelassay.decompositions.residual_pursuit import ResidualPursuitActivation
 from modelassay.decompositions.sparsifiers import (
     AbsTopKActivation,
     BatchTopKActivation,
@@ -56,7 +59,11 @@ _ARCHITECTURES = {
     "abstopk": "abstopk",
     "jumprelu": "jumprelu",
     "gated": "gated",
+    "matching_pursuit": "matching_pursuit",
+    "residual_matching_pursuit": "matching_pursuit",
 }
+# Tensors of ours that an architecture does not store.
+_IMPLIED = {"gated": ("b_enc",), "matching_pursuit": ("W_enc", "b_enc")}
 _REFERENCES = {
     "standard": ("bricken2023",),
     "topk": ("gao2024",),
@@ -65,6 +72,7 @@ _REFERENCES = {
     "matryoshka_batchtopk": ("bussmann2025",),
     "jumprelu": ("rajamanoharan2024jumprelu",),
     "gated": ("rajamanoharan2024gated",),
+    "matching_pursuit": ("costa2025", "mallat1993"),
 }
 
 
@@ -75,7 +83,9 @@ def read_saelens(
     writes: Site | None = None,
     centred: bool | None = None,
 ) -> Dictionary:
-    """Read a SAELens folder: standard, topk, batchtopk, abstopk, jumprelu or gated, any version.
+    """Read a SAELens folder of any version.
+
+    Architectures: standard, topk, batchtopk, abstopk, jumprelu, gated and matching_pursuit.
 
     Exports and checkpoints both: of Matryoshka trainings too, whose nesting acts only in training,
     and transcoders, with a skip connection or without, which are standard or jumprelu. Gated ones
@@ -142,7 +152,7 @@ def write_saelens(
     """Write a folder that SAELens 6 and later load for inference.
 
     BatchTopK becomes jumprelu with its calibrated threshold for every latent, as SAELens itself
-    exports it.
+    exports it; k rounds of matching pursuit become as many iterations without another end.
 
     Args:
         dictionary: an autoencoder.
@@ -153,7 +163,8 @@ def write_saelens(
 
     Raises:
         ShapeError: if it is no autoencoder.
-        ValueRangeError: if its threshold is not calibrated or its site has no hook name.
+        ValueRangeError: if its threshold is not calibrated, its site has no hook name or its
+            sparsifier no form.
         OutputExistsError: if a dictionary is there already and `force` is False.
         StorageError: if the folder cannot be written.
     """
@@ -187,8 +198,8 @@ def write_saelens(
             "model_from_pretrained_kwargs": {"center_writing_weights": False},
         },
     }
-    if architecture == "gated":
-        del tensors["b_enc"]
+    for implied in _IMPLIED.get(architecture, ()):
+        del tensors[implied]
     write_tensors(folder / WEIGHTS_FILE, tensors | thresholds)
     if firing_rates is not None:
         # SAELens' constant: a latent that never fired has -10.
@@ -220,10 +231,13 @@ def _inference_form(
             return "jumprelu", {}, {"threshold": threshold.detach()}
         case GatedActivation():
             return "gated", {}, gated_biases(activation, dictionary.b_enc)
+        case MatchingPursuitActivation() | ResidualPursuitActivation():
+            return "matching_pursuit", pursuit_config(dictionary, activation), {}
         case _:
             raise ValueRangeError(
-                "A sparsifier must be relu, topk, abstopk, batchtopk, jumprelu or gated to have a "
-                f"form in SAELens; got {activation.kind}. Save it in our own format instead."
+                "A sparsifier must be relu, topk, abstopk, batchtopk, jumprelu, gated or a "
+                f"matching pursuit to have a form in SAELens; got {activation.kind}. "
+                "Save it in our own format instead."
             )
 
 

@@ -1,5 +1,6 @@
 """What a SAELens folder's ``cfg.json`` says, in one form for all versions; the rest is refused."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,12 @@ from modelassay.core.files import read_json
 CONFIG_FILE = "cfg.json"
 SCALER_FILE = "activation_scaler.json"
 
-Architecture = Literal["standard", "topk", "batchtopk", "abstopk", "jumprelu", "gated"]
-_ARCHITECTURES = ("standard", "topk", "batchtopk", "abstopk", "jumprelu", "gated")
+Architecture = Literal[
+    "standard", "topk", "batchtopk", "abstopk", "jumprelu", "gated", "matching_pursuit"
+]
+_ARCHITECTURES = (
+    "standard", "topk", "batchtopk", "abstopk", "jumprelu", "gated", "matching_pursuit",
+)  # fmt: skip
 _TRANSCODERS = {
     "transcoder": "standard",
     "skip_transcoder": "standard",
@@ -26,6 +31,7 @@ _NESTED = "matryoshka_batchtopk"  # in checkpoints; at inference it is batchtopk
 _MEANINGFUL = {
     "architecture", "d_in", "d_out", "d_sae", "k", "rescale_acts_by_decoder_norm",
     "apply_b_dec_to_input", "normalize_activations", "reshape_activations", "metadata",
+    "residual_threshold", "max_iterations", "stop_on_duplicate_support",
 }  # fmt: skip
 _HARMLESS = {
     "dtype", "device", "sae_lens_version", "decoder_init_norm", "l1_coefficient", "lp_norm",
@@ -55,7 +61,11 @@ class SaeLensConfig:
     d_sae: int
     """Number of latents."""
     k: int | None
-    """Active latents per token, for topk, batchtopk and abstopk."""
+    """Active latents per token, for topk, batchtopk and abstopk; rounds of a matching pursuit."""
+    residual: float
+    """Length of the residual below which a matching pursuit ends; 0 for all its k rounds."""
+    ends_at_repeats: bool
+    """Whether a matching pursuit ends with the first round that adds no new latent."""
     rescale_by_decoder_norm: bool
     """Whether pre-activations are multiplied with the decoder's norms before the choice."""
     apply_b_dec_to_input: bool
@@ -142,6 +152,8 @@ def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
         isinstance(k, int | float) and k >= 1
     ):
         raise _refusal(path, "k", k, "a number of at least 1")
+    if architecture == "matching_pursuit":
+        k = _rounds(content, path)
     kwargs: Mapping[str, Any] = content.get("model_from_pretrained_kwargs") or {}
     return SaeLensConfig(
         architecture=architecture,
@@ -149,6 +161,9 @@ def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
         d_out=content["d_out"],
         d_sae=content["d_sae"],
         k=None if k is None else round(k),
+        # That library's defaults, where a config leaves them out.
+        residual=max(0.0, float(content.get("residual_threshold", 1e-2))),
+        ends_at_repeats=bool(content.get("stop_on_duplicate_support", True)),
         rescale_by_decoder_norm=bool(content.get("rescale_acts_by_decoder_norm", False)),
         apply_b_dec_to_input=bool(content.get("apply_b_dec_to_input", True)),
         input_scale=scale,
@@ -160,6 +175,18 @@ def _understood(content: Mapping[str, Any], folder: Path) -> SaeLensConfig:
         centred=bool(kwargs.get("center_writing_weights", False)),
         training_architecture=content.get("training_architecture", named),
     )
+
+
+def _rounds(content: Mapping[str, Any], path: Path) -> int:
+    """The most rounds of a matching pursuit: as many as dimensions, if nothing is said."""
+    rounds = content.get("max_iterations")
+    rounds = content["d_in"] if rounds is None else rounds
+    if not (isinstance(rounds, int) and rounds >= 1):
+        raise _refusal(path, "max_iterations", rounds, "a whole number of at least 1, or null")
+    residual = content.get("residual_threshold", 1e-2)
+    if not (isinstance(residual, int | float) and math.isfinite(residual)):
+        raise _refusal(path, "residual_threshold", residual, "a finite number")
+    return rounds
 
 
 def _input_scale(normalisation: object, folder: Path) -> float:

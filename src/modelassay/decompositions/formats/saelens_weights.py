@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from modelassay.decompositions.formats.foreign_files import check_tensors, read_safetensors
 from modelassay.decompositions.formats.saelens_config import SaeLensConfig
 from modelassay.decompositions.gated import GatedActivation
+from modelassay.decompositions.residual_pursuit import ResidualPursuitActivation
 from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import (
     AbsTopKActivation,
@@ -17,7 +19,7 @@ from modelassay.decompositions.sparsifiers import (
 )
 
 WEIGHTS_FILE = "sae_weights.safetensors"
-_GATED = ("b_gate", "b_mag", "r_mag")
+_BIASES = {"gated": ("b_gate", "b_mag", "r_mag"), "matching_pursuit": ()}
 
 
 def read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
@@ -38,7 +40,9 @@ def read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
         "W_dec": [config.d_sae, config.d_out],
         "b_dec": [config.d_out],
     }
-    biases = _GATED if config.architecture == "gated" else ("b_enc",)
+    biases = _BIASES.get(config.architecture, ("b_enc",))
+    if config.architecture == "matching_pursuit":
+        del wanted["W_enc"]  # it is the decoder's transpose
     wanted |= {name: [config.d_sae] for name in biases}
     if config.skips:
         wanted["W_skip"] = [config.d_out, config.d_in]
@@ -51,6 +55,11 @@ def read_weights(folder: Path, config: SaeLensConfig) -> dict[str, Tensor]:
     checked = check_tensors(weights, wanted, path)
     if config.architecture == "gated":
         checked["b_enc"] = checked["b_gate"]  # the gate is the pre-activation
+    if config.architecture == "matching_pursuit":
+        decoder = checked["W_dec"]
+        checked |= {"W_enc": decoder.t(), "b_enc": decoder.new_zeros(config.d_sae)}
+        if not config.apply_b_dec_to_input:
+            checked["b_dec"] = torch.zeros_like(checked["b_dec"])  # then it is not added either
     return checked
 
 
@@ -75,3 +84,7 @@ def activation_of(config: SaeLensConfig, weights: dict[str, Tensor]) -> Sparsifi
         case "gated":
             gain = weights["r_mag"]
             return GatedActivation(gain, weights["b_mag"] - gain.exp() * weights["b_gate"])
+        case "matching_pursuit":
+            return ResidualPursuitActivation(
+                config.k or 1, config.residual, ends_at_repeats=config.ends_at_repeats
+            )
