@@ -53,6 +53,9 @@ def test_a_page_with_controls_and_the_documented_json(model, tmp_path):
     )
     assert [entry["target"] for entry in found["images"]] == [f"1 channel {i}" for i in range(3)]
     assert found["images"][0]["natural"] is not None
+    assert {entry["image"] for entry in found["images"][0]["examples"]} == {
+        "0.png", "1.png", "2.png",
+    }  # fmt: skip
     assert len(found["controls"]["untrained"]) == len(found["controls"]["random_direction"]) == 3
     assert found["settings"]["steps"] == 3
     assert "<!doctype html>" in (tmp_path / "page.html").read_text("utf-8")

@@ -558,6 +558,20 @@ class ArchitectureCheckResult(TypedDict):
     architectures: list[ArchitectureVerdict]
 
 
+class ImageExampleEntry(TypedDict):
+    """A place in a natural image."""
+
+    group: str
+    """top, a band of ranks such as `0–25 %`, random, or silent."""
+    image: str
+    """The file within the folder."""
+    position: list[int]
+    """Row and column of the layer."""
+    box: list[int]
+    """Pixels that the unit sees there: top, left, bottom, right (the last two exclusive)."""
+    value: float
+
+
 class VisualizeEntry(TypedDict):
     """One optimised image."""
 
@@ -568,6 +582,8 @@ class VisualizeEntry(TypedDict):
     """The most of it on any natural image; None if there were none to compare with."""
     dead: bool
     """Whether the target was exactly 0 at every step: the image shows nothing then."""
+    examples: list[ImageExampleEntry]
+    """Of natural images, with the first facet of each channel; empty without a folder of them."""
 
 
 class VisualizeResult(TypedDict):

@@ -36,7 +36,8 @@ def visualize(
         Path | None,
         typer.Option(
             help="A folder of photographs (JPEG or PNG) to compare with: the most of each target "
-            "that any of them has."
+            "that any of them has, and parts of them that the channel responds to, by rank, and at "
+            "random."
         ),
     ] = None,
     out: Annotated[

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
-from modelassay.cli.schemas import SCHEMA_VERSION, VisualizeEntry, VisualizeResult
+from modelassay.cli.schemas import (
+    SCHEMA_VERSION,
+    ImageExampleEntry,
+    VisualizeEntry,
+    VisualizeResult,
+)
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.core.files import read_json, write_atomically
 from modelassay.core.progress import default_progress
@@ -18,7 +23,9 @@ from modelassay.observe.visualize.algebra import Target
 from modelassay.observe.visualize.between_images import FACET_WEIGHT, FacetSimilarity
 from modelassay.observe.visualize.controls import Controls, controls
 from modelassay.observe.visualize.feature_maps import layer_shapes
+from modelassay.observe.visualize.image_examples import ImageExamples, find_image_examples
 from modelassay.observe.visualize.image_input import IMAGENET, ImageInput
+from modelassay.observe.visualize.image_set import ImageFolder
 from modelassay.observe.visualize.png import sheet, to_png
 from modelassay.observe.visualize.render import measure, render
 from modelassay.observe.visualize.result import Visualization
@@ -136,13 +143,20 @@ def visualize_model(
     chosen = preset(settings, size, steps)
     example = torch.full((1, 3, *chosen.size), 0.5, device=device)
     available = layer_shapes(module, [layer], image_input(example))[layer][0]
-    targets = make_targets(kind, layer, parse_channels(channels, available))
+    numbers = parse_channels(channels, available)
+    targets = make_targets(kind, layer, numbers)
     apart = -FACET_WEIGHT * FacetSimilarity(layer) if facets > 1 else None
     result = render(
         module, targets, settings=chosen, image_input=image_input, facets=facets,
         between_facets=apart, seed=seed, progress=default_progress(),
     )  # fmt: skip
     best, looked_at = _natural(module, targets, natural, image_input, chosen, facets)
+    examples = None
+    if natural is not None and kind != "layer":
+        examples = find_image_examples(
+            module, layer, ImageFolder(natural, chosen.size), channels=numbers,
+            image_input=image_input, seed=seed, progress=default_progress(),
+        )  # fmt: skip
     beside = None
     if with_controls and out.suffix == ".html":
         beside = controls(
@@ -151,7 +165,7 @@ def visualize_model(
         )  # fmt: skip
     gallery = Gallery(
         title=f"{layer} of {Path(source).name}", optimised=result, natural=best,
-        n_natural=looked_at, controls=beside,
+        n_natural=looked_at, controls=beside, examples=examples,
     )  # fmt: skip
     write_gallery(gallery, out)
     return _described(gallery, source, layer, out)
@@ -194,6 +208,7 @@ def _described(gallery: Gallery, source: str, layer: str, out: Path) -> Visualiz
             "objective": float(result.objective[index]),
             "natural": None if gallery.natural is None else float(gallery.natural[index]),
             "dead": bool(result.dead[index]),
+            "examples": example_entries(gallery.examples, index, result.facets),
         }
         for index, name in enumerate(result.names)
     ]
@@ -208,6 +223,25 @@ def _described(gallery: Gallery, source: str, layer: str, out: Path) -> Visualiz
         "seed": result.seed,
         "out": str(out),
     }
+
+
+def example_entries(
+    found: ImageExamples | None, image: int, facets: int
+) -> list[ImageExampleEntry]:
+    """The examples of a target, with its first facet; none without natural images."""
+    if found is None or image % facets:
+        return []
+    return [
+        {
+            "group": group.name,
+            "image": example.name,
+            "position": list(example.position),
+            "box": [example.box.top, example.box.left, example.box.bottom, example.box.right],
+            "value": example.value,
+        }
+        for group in found.units[image // facets].groups
+        for example in group.examples
+    ]
 
 
 def _controls_values(found: Controls | None) -> dict[str, list[float]]:

@@ -3,16 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from modelassay.observe.visualize.controls import Controls
+from modelassay.observe.visualize.image_examples import ExampleGroup, ImageExamples, UnitExamples
 from modelassay.observe.visualize.png import to_png
 from modelassay.observe.visualize.result import Visualization
 from modelassay.report.axes import number
 from modelassay.report.parts import Definition, Definitions, Page, Paragraph, Part, Section
-from modelassay.report.picture_parts import Picture, PictureWall
+from modelassay.report.picture_parts import (
+    Picture,
+    PictureWall,
+    Thumbnail,
+    ThumbnailRow,
+)
 from modelassay.report.report import Report
+
+_THUMBNAIL = 64  # pixels
 
 _INTRODUCTION = (
     "Each image was optimised for a unit to respond to it as strongly as possible. It shows what "
@@ -32,6 +41,8 @@ class Gallery:
     n_natural: int = 0
     """Natural images that were looked through."""
     controls: Controls | None = None
+    examples: ImageExamples | None = None
+    """Of each target's channel, in the order of the targets: parts of natural images."""
 
 
 def gallery_page(gallery: Gallery) -> Page:
@@ -62,19 +73,28 @@ def gallery_report(gallery: Gallery) -> Report:
 
 
 def pictures(
-    visualization: Visualization, extra: Sequence[tuple[str, ...]] = ()
+    visualization: Visualization,
+    extra: Sequence[tuple[str, ...]] = (),
+    examples: ImageExamples | None = None,
 ) -> tuple[Picture, ...]:
-    """The images with their measurements; `extra` are further lines for each."""
+    """The images with their measurements; `extra` are further lines for each.
+
+    Examples of a target stand beside the first of its facets.
+    """
     found: list[Picture] = []
     for index, name in enumerate(visualization.names):
         more = extra[index] if extra else ()
+        unit = None
+        if examples is not None and index % visualization.facets == 0:
+            unit = examples.units[index // visualization.facets]
         value = f"clean image: {number(float(visualization.objective[index]))}"
         found.append(
             Picture(
                 title=name,
                 png=to_png(visualization.images[index]),
                 lines=(value, *more),
-                warning=" ".join(visualization.notes(index)),
+                warning=" ".join((*visualization.notes(index), unit.note if unit else "")).strip(),
+                rows=_rows(unit) if unit else (),
             )
         )
     return tuple(found)
@@ -86,7 +106,57 @@ def _wall(gallery: Gallery) -> Part:
     caption = "clean image: the unit's mean activation on the image as it is, untransformed."
     if natural is not None:
         caption += f" natural: the highest among {gallery.n_natural:,} natural images."
-    return PictureWall(title="", pictures=pictures(optimised, extra), caption=caption)
+    if gallery.examples is not None:
+        caption += _caption(gallery.examples)
+    shown = pictures(optimised, extra, gallery.examples)
+    return PictureWall(title="", pictures=shown, caption=caption)
+
+
+def _caption(examples: ImageExamples) -> str:
+    height, width = examples.fields.largest
+    return (
+        " Beside it: what the unit sees of natural images, with its activation there. strongest: "
+        "one place an image. by rank: images on which the unit is active anywhere, ranked by its "
+        "largest value and cut into equal bands; random images of each band, from the strongest to "
+        "the weakest. random: any place of any image. silent: images on which it is above 0 "
+        f"nowhere. A unit of this layer sees up to {height} × {width} pixels; less at the borders."
+    )
+
+
+def _rows(unit: UnitExamples) -> tuple[ThumbnailRow, ...]:
+    """Strongest, by rank, random and silent, each a row of what the unit saw."""
+    top, *bands, random, silent = unit.groups
+    ranked = ExampleGroup(name="", examples=tuple(e for band in bands for e in band.examples))
+    hints = [f"{band.name} by rank, " for band in bands for _ in band.examples]
+    return (
+        _row("strongest", top),
+        _row("by rank", ranked, hints),
+        _row("random", random),
+        _row("silent", silent, empty="active somewhere in every image that was looked at"),
+    )
+
+
+def _row(
+    label: str, group: ExampleGroup, hints: Sequence[str] = (), empty: str = "none"
+) -> ThumbnailRow:
+    thumbnails = tuple(
+        Thumbnail(
+            png=to_png(_small(example.crop)),
+            text=number(example.value),
+            hint=f"{hints[index] if hints else ''}{example.name} at {example.position}",
+        )
+        for index, example in enumerate(group.examples)
+    )
+    return ThumbnailRow(label=label, thumbnails=thumbnails, empty=empty)
+
+
+def _small(crop: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 _h _w"]:
+    """A crop with sides of at most `_THUMBNAIL` pixels: a page holds hundreds."""
+    side = max(crop.shape[1:])
+    if side <= _THUMBNAIL:
+        return crop
+    size = [max(1, round(s * _THUMBNAIL / side)) for s in crop.shape[1:]]
+    return F.interpolate(crop[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 def _controls(gallery: Gallery) -> tuple[Part, ...]:

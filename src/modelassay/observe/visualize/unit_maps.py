@@ -158,7 +158,8 @@ def strongest_places(
             best = [x.gather(1, order) for x in joined]
             task.advance(len(numbers))
     return Strongest(
-        values=best[0], images=best[1], places=best[2], active=active, pool=torch.tensor(sorted(members), dtype=torch.long),
+        values=best[0], images=best[1], places=best[2], active=active,
+        pool=torch.tensor(sorted(members), dtype=torch.long),
         pool_values=torch.stack([v for v, _ in kept]) if kept else torch.empty(0, units),
         pool_places=torch.stack([p for _, p in kept]) if kept else torch.empty(0, units).long(),
     )  # fmt: skip
