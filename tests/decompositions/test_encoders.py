@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelassay.core.randomness import generator
+from modelassay.decompositions.batch import EncoderBatch
 from modelassay.decompositions.encoders import encode_above, encode_slots, jump
 from modelassay.decompositions.nested import nested_decode
 from modelassay.decompositions.selection import abs_topk, group_max, pad_bags, rows_of
+from modelassay.decompositions.sparsifiers import JumpReLUActivation
 
 seeds = st.integers(0, 2**32)
 token_counts = st.sampled_from([0, 1, 11])
@@ -79,6 +81,47 @@ def test_all_above_their_bounds_are_found_with_the_gradients_of_dense_autograd(s
     slow = torch.autograd.grad(wanted.pow(3).sum(), leaves)
     for one, by_autograd in zip(fast, slow, strict=True):
         torch.testing.assert_close(one, by_autograd)
+
+
+@given(seeds, token_counts, st.integers(1, 5))
+def test_a_margin_below_the_bounds_is_looked_at_in_every_so_manieth_token(seed, n_tokens, stride):
+    x, W_enc, b_enc, centre = draw(seed, n_tokens)
+    bound = 9 + torch.rand(48, generator=generator(seed), dtype=torch.float64)
+    found = encode_above(
+        x, W_enc, b_enc, bound, centre=centre, buffer=torch.empty(3, 48, dtype=torch.float64),
+        margin=0.5, stride=stride,
+    )  # fmt: skip
+    pre = (x - centre) @ W_enc + b_enc
+    looked_at = torch.arange(n_tokens)[:, None] % stride == 0
+    wanted = pre * (pre > torch.where(looked_at, bound - 0.5, bound))
+    assert found is not None
+    torch.testing.assert_close(dense(*pad_bags(*found), 48), wanted)
+
+
+@pytest.mark.parametrize("stride", [2, 5])
+def test_thinned_windows_move_thresholds_as_whole_ones_do_on_average(stride):
+    # Every token comes as often as the stride is long, and is looked at once.
+    x = torch.randn(12, 6, generator=generator(2), dtype=torch.float64)
+    x = x.repeat_interleave(stride, dim=0)
+    W_enc = torch.randn(6, 40, generator=generator(3), dtype=torch.float64)
+    moved = []
+    for window_stride in (1, stride):
+        sparsifier = JumpReLUActivation(torch.full((40,), 4.0, dtype=torch.float64))
+        batch = EncoderBatch(
+            x=x,
+            W_enc=W_enc,
+            b_enc=torch.zeros(40, dtype=torch.float64),
+            bandwidth=3.0,
+            window_stride=window_stride,
+        )
+        codes = sparsifier.encode(batch)
+        assert codes.indices is not None
+        assert codes.active is not None
+        weights = torch.linspace(-1, 2, 40, dtype=torch.float64)
+        loss = (codes.weighted(weights) + codes.active).sum() + codes.values.square().sum()
+        loss.backward()
+        moved.append(sparsifier.threshold.grad)
+    torch.testing.assert_close(moved[1], moved[0])
 
 
 def test_a_crowded_batch_is_left_to_dense_products():

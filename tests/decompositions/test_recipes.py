@@ -156,7 +156,6 @@ def test_thresholds_that_cannot_be_learned_are_refused(options, message):
         JumpReLU(width=64, **options)
 
 
-def test_thresholds_start_in_units_of_the_mean_norm():
-    # At a mean norm of sqrt(16) = 4.
+def test_thresholds_start_in_units_of_a_coordinates_root_mean_square():
     threshold = build(JumpReLU(width=64, initial_threshold=0.01), d=16).activation.threshold
-    torch.testing.assert_close(threshold.detach(), torch.full((64,), 0.04))
+    torch.testing.assert_close(threshold.detach(), torch.full((64,), 0.01))

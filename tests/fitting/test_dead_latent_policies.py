@@ -39,7 +39,7 @@ RECIPES: list[Recipe] = [
     GroupMax(width=WIDTH, k=K),
     Matryoshka(width=WIDTH, k=K, prefixes=(20, WIDTH)),
     ReLUL1(width=WIDTH, l1_coefficient=0.5),
-    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3),
+    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.95),
     Gated(width=WIDTH, l1_coefficient=0.1),
 ]
 

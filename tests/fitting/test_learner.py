@@ -28,7 +28,7 @@ from modelassay.fitting.training import training_of
 from modelassay.fitting.weights import DataScale
 
 D, WIDTH, K, TOKENS = 10, 48, 4, 30
-JUMP = JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3)
+JUMP = JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.95, window_stride=1)
 RECIPES = [
     TopK(width=WIDTH, k=K),
     TopK(width=WIDTH, k=K, frozen_decoder=True),
@@ -40,10 +40,14 @@ RECIPES = [
     Matryoshka(width=WIDTH, k=K, prefixes=(1, WIDTH), sparsifier="topk"),
     # Thresholds about which half of the batch's pre-activations lie within the bandwidth; high
     # ones leave few active, which is the sparse way through, low ones many, the dense way.
-    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3, initial_threshold=0.85),
-    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3, initial_threshold=0.1),
-    JumpReLU(width=WIDTH, penalty="step", bandwidth=0.3, initial_threshold=0.85),
-    JumpReLU(width=WIDTH, penalty="tanh", bandwidth=0.3, initial_threshold=0.85),
+    JumpReLU(
+        width=WIDTH, target_l0=float(K), bandwidth=0.95, window_stride=1, initial_threshold=2.7
+    ),
+    JumpReLU(
+        width=WIDTH, target_l0=float(K), bandwidth=0.95, window_stride=1, initial_threshold=0.32
+    ),
+    JumpReLU(width=WIDTH, penalty="step", bandwidth=0.95, window_stride=1, initial_threshold=2.7),
+    JumpReLU(width=WIDTH, penalty="tanh", bandwidth=0.95, window_stride=1, initial_threshold=2.7),
 ]
 
 
@@ -106,7 +110,7 @@ def reference_values(recipe: Recipe, weights: dict[str, Tensor], x: Tensor) -> l
             return [(groups * (groups >= best)).view(TOKENS, WIDTH)]
         case JumpReLU(bandwidth=bandwidth):
             theta = weights["activation.threshold"]
-            active = Step.apply(pre, theta, bandwidth * D**0.5)
+            active = Step.apply(pre, theta, bandwidth)
             # z H: the paper's -(θ/ε) rect is the step's -(1/ε) rect at z = θ.
             jumped = pre * active.detach() + theta * (active - active.detach())
             return [jumped, active]
@@ -162,7 +166,7 @@ def test_loss_and_gradients_equal_the_dense_reference(recipe: Recipe):
 def test_thresholds_decide_which_way_a_batch_goes():
     high, low = (
         learner_of(replace(JUMP, initial_threshold=threshold)).forward(rows(), 0)
-        for threshold in (0.85, 0.1)
+        for threshold in (2.7, 0.32)
     )
     assert high.indices is not None
     assert low.indices is None

@@ -27,8 +27,8 @@ COMPARING = [
 ]
 SINGLE = [
     ReLUL1(width=WIDTH),
-    JumpReLU(width=WIDTH, initial_threshold=0.01),  # crowded: the dense way
-    JumpReLU(width=WIDTH, initial_threshold=0.3),  # sparse
+    JumpReLU(width=WIDTH, initial_threshold=0.06),  # crowded: the dense way
+    JumpReLU(width=WIDTH, initial_threshold=1.7),  # sparse
 ]
 ROUNDING = 2**-8  # of one bfloat16 number, relative
 

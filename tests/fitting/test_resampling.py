@@ -26,7 +26,7 @@ RECIPES = [
     BatchTopK(width=WIDTH, k=K),
     TopK(width=WIDTH, k=K, frozen_decoder=True),
     ReLUL1(width=WIDTH, l1_coefficient=0.5),
-    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3),
+    JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.95),
     Gated(width=WIDTH, l1_coefficient=0.5),
 ]
 

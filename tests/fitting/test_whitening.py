@@ -19,7 +19,7 @@ RECIPES = [
     TopK(width=WIDTH, k=4),
     BatchTopK(width=WIDTH, k=4),
     ReLUL1(width=WIDTH),
-    JumpReLU(width=WIDTH, target_l0=4.0, initial_threshold=0.05),
+    JumpReLU(width=WIDTH, target_l0=4.0, initial_threshold=0.12),
 ]
 
 

@@ -56,6 +56,7 @@ class OurTrainer:
             with torch.no_grad():
                 pre = self.learner.dictionary.pre_activations(self.scale * sample[:256])
                 start_at(self.learner, threshold_for(pre, job.k))
+            self.learner.weights.make()
 
     def step(self, x: Tensor) -> None:
         """One step of `Trainer`, logs and checkpoints left out."""

@@ -24,6 +24,9 @@ class EncoderBatch:
     """Memory for the pre-activations of as many tokens as it has rows, reused."""
     bandwidth: float = 0.0
     """Of straight-through gradients, in units of pre-activations."""
+    window_stride: int = 1
+    """Every which token shows what lies in the lower half of the bandwidth, weighing that much
+    more."""
     W_dec: Float[Tensor, "width d_out"] | None = None
     """Decoder, for a sparsifier whose choice depends on what other latents explain."""
     k: int | None = None

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from modelassay.decompositions.bags import join_bags
+from modelassay.decompositions.bags import join_bags, rows_of
 from modelassay.decompositions.kernels import pre_activation_chunks, with_encoder_gradient
 from modelassay.decompositions.selection import above
 
@@ -57,8 +57,10 @@ def encode_above(
     *,
     centre: Float[Tensor, " d_in"] | None = None,
     buffer: Float[Tensor, "chunk width"] | None = None,
+    margin: float = 0.0,
+    stride: int = 1,
 ) -> tuple[Float[Tensor, " entry"], Int[Tensor, " entry"], Int[Tensor, " token"]] | None:
-    """All pre-activations greater than their latent's bound, as bags.
+    """All pre-activations greater than their latent's bound, and of some tokens a few more.
 
     Args:
         x: activations.
@@ -67,6 +69,8 @@ def encode_above(
         bound: one per latent; gets no gradient.
         centre: subtracted from x first.
         buffer: memory for the pre-activations of as many tokens as it has rows, reused.
+        margin: in the tokens 0, stride, 2 stride … all that is greater than ``bound - margin``.
+        stride: see margin.
 
     Returns:
         Pre-activations, latents, and the offset of every token's first entry; None if so many
@@ -75,13 +79,20 @@ def encode_above(
     with torch.no_grad():
         # With the bounds in the bias, one comparison with 0 does for all columns.
         bias = b_enc - bound
-        few = x[:: max(1, len(x) // _SAMPLE)][:_SAMPLE]
-        sample = next(pre_activation_chunks(few, W_enc, bias, centre, buffer))
-        if int((sample > 0).sum()) > _CROWDED_SHARE * sample.numel():
+        lifts = torch.zeros_like(x[:, :1])
+        lifts[::stride] = margin
+        few = slice(None, None, len(x) // _SAMPLE | 1)  # odd: of all residues of the stride
+        sample = next(pre_activation_chunks(x[few], W_enc, bias, centre, buffer))
+        if int((sample > -lifts[few][: len(sample)]).sum()) > _CROWDED_SHARE * sample.numel():
             return None
-        chunks = pre_activation_chunks(x, W_enc, bias, centre, buffer)
-        excess, indices, offsets = join_bags([above(chunk, 0.0) for chunk in chunks])
-        values = excess + bound[indices]
+        bags, start = [], 0
+        for chunk in pre_activation_chunks(x, W_enc, bias, centre, buffer):
+            chunk[-start % stride :: stride].add_(margin)
+            bags.append(above(chunk, 0.0))
+            start += len(chunk)
+        excess, indices, offsets = join_bags(bags)
+        lifted = lifts.squeeze(1)[rows_of(offsets, excess.numel())]
+        values = excess - lifted + bound[indices]
     values = with_encoder_gradient(values, indices, x, W_enc, b_enc, centre, offsets)
     return values, indices, offsets
 
@@ -90,6 +101,7 @@ def jump(
     pre: Float[Tensor, "*selected"],
     threshold: Float[Tensor, "*threshold"],
     bandwidth: float,
+    silent_weight: float = 1.0,
 ) -> tuple[Float[Tensor, "*selected"], Float[Tensor, "*selected"]]:
     """JumpReLU and its step, with straight-through gradients to the threshold.
 
@@ -103,21 +115,23 @@ def jump(
         pre: pre-activations, all of them or a selection that holds every one above ``θ - ε/2``.
         threshold: one per latent for dense pre-activations, or one per entry.
         bandwidth: ε, above 0.
+        silent_weight: what entries at or below their threshold weigh in its gradient: as many
+            times as there are tokens to each one whose silent entries are here.
 
     Returns:
         Values, and 1 where a latent is active, else 0.
 
     Reference: Rajamanoharan et al. 2024, "Jumping ahead", section 3.
     """
-    return _Jump.apply(pre, threshold, bandwidth)
+    return _Jump.apply(pre, threshold, bandwidth, silent_weight)
 
 
 class _Jump(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float
+        ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float, silent_weight: float
     ) -> tuple[Tensor, Tensor]:
-        ctx.bandwidth = bandwidth
+        ctx.bandwidth, ctx.silent_weight = bandwidth, silent_weight
         ctx.save_for_backward(pre, threshold)
         active = (pre > threshold).to(pre.dtype)
         return pre * active, active
@@ -131,6 +145,8 @@ class _Jump(torch.autograd.Function):
         pre, threshold = ctx.saved_tensors
         excess = pre - threshold
         within = (excess.abs() < ctx.bandwidth / 2).to(pre.dtype) / ctx.bandwidth
+        if ctx.silent_weight != 1:
+            within = torch.where(excess > 0, within, ctx.silent_weight * within)
         grad_threshold = -(threshold * by_value + by_active) * within
         grad_threshold = grad_threshold.sum_to_size(threshold.shape)
-        return by_value * (excess > 0), grad_threshold, None
+        return by_value * (excess > 0), grad_threshold, None, None

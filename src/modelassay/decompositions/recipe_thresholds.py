@@ -1,6 +1,5 @@
 """Dictionaries whose latents each learn from which value on they are active."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -53,13 +52,18 @@ class JumpReLU(Recipe):
     """λ: for ``step`` the share of the variance that one more active latent must explain."""
     target_l0: float = 32.0
     """Mean number of active latents that ``quadratic`` aims at; the others ignore it."""
-    bandwidth: float = 0.15
-    """ε, in units of the activations' mean norm. Lieberum et al. 2024 use 0.001 in runs of 10^6
-    steps; a short run sees too few pre-activations that near (ours: on the bundled model, width
-    512, L0 16, 300 steps of 512 tokens, .788 explained at 0.001, .813 at 0.05, .850 at 0.15;
-    TopK .850)."""
-    initial_threshold: float = 0.1
-    """In units of the activations' mean norm (ours; as their bandwidth in Lieberum et al.)."""
+    bandwidth: float = 1.7
+    """ε, in units of the root mean square of a coordinate, which is what the pre-activation of a
+    random direction has (ours: what lies within ε of a threshold is then the same share in every
+    dimension). Lieberum et al. 2024 use 0.001 of the mean norm, 0.05 here, in runs of 10^6 steps;
+    a short run sees too few pre-activations that near (ours: on the bundled model, width 512, L0
+    16, 300 steps of 512 tokens, .788 explained at 0.011, .813 at 0.57, .850 at 1.7; TopK .850)."""
+    window_stride: int = 4
+    """Latents that are silent and within ε/2 of their threshold move it in every this many-th
+    token alone, with as many times the weight: unbiased, and most of what a window costs (ours);
+    1 is the papers' gradient."""
+    initial_threshold: float = 1.1
+    """In the units of the bandwidth (ours)."""
     threshold_rate: float = 1.0
     """Learning rate of the thresholds, as a multiple of the weights' (ours)."""
 
@@ -71,8 +75,8 @@ class JumpReLU(Recipe):
                 "Use 'quadratic' to aim at an L0."
             )
         check_coefficient("coefficient", self.coefficient, "1 (quadratic) or 1e-3 (step, tanh)")
-        check_positive("bandwidth", self.bandwidth, "0.15")
-        check_coefficient("initial_threshold", self.initial_threshold, "0.1")
+        check_positive("bandwidth", self.bandwidth, "1.7")
+        check_coefficient("initial_threshold", self.initial_threshold, "1.1")
         check_positive("threshold_rate", self.threshold_rate, "1")
         if not 0 < self.target_l0 <= self.width:
             raise ValueRangeError(
@@ -90,5 +94,5 @@ class JumpReLU(Recipe):
     ) -> Dictionary:
         """An untrained dictionary for activations of mean norm sqrt(d); see `Recipe.build`."""
         decoder = unit_rows(self.width, d_out, generator)
-        start = decoder.new_full((self.width,), self.initial_threshold * math.sqrt(d_in))
+        start = decoder.new_full((self.width,), self.initial_threshold)
         return tied(self, decoder, JumpReLUActivation(start), d_in, data_mean, site)

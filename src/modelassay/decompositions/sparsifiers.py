@@ -235,16 +235,23 @@ class JumpReLUActivation(Sparsifier):
 
     def encode(self, batch: EncoderBatch) -> BatchCodes:
         """Codes of a batch with straight-through gradients; see `jump`."""
-        # Entries a little below the threshold have value 0 and yet move it.
-        bound = self.threshold.detach() - batch.bandwidth / 2
         found = encode_above(
-            batch.x, batch.W_enc, batch.b_enc, bound, centre=batch.centre, buffer=batch.buffer
+            batch.x,
+            batch.W_enc,
+            batch.b_enc,
+            self.threshold.detach(),
+            centre=batch.centre,
+            buffer=batch.buffer,
+            # Entries a little below the threshold have value 0 and yet move it.
+            margin=batch.bandwidth / 2,
+            stride=batch.window_stride,
         )
         if found is None:
             values, active = jump(batch.pre_activations(), self.threshold, batch.bandwidth)
             return BatchCodes(values=values, active=active)
         pre, indices, offsets = found
-        values, active = jump(pre, self.threshold.index_select(0, indices), batch.bandwidth)
+        thresholds = self.threshold.index_select(0, indices)
+        values, active = jump(pre, thresholds, batch.bandwidth, float(batch.window_stride))
         return BatchCodes(values=values, indices=indices, offsets=offsets, active=active)
 
     def in_units_of_pre_activations(self) -> tuple[Tensor, ...]:

@@ -125,7 +125,7 @@ def _step(recipe: Recipe, d: int, rows: int, where: torch.device, seed: int) -> 
     batch = torch.randn(rows, d, generator=derived(seed, "activations"))
     shape = replace(DictionaryShape.of(recipe), revives=False)  # no latent is dead as yet
     plan = Plan.of(
-        [_settled(recipe, d)],
+        [_settled(recipe)],
         site=Site.parse("resid_post.0"),
         tokens=100 * rows,
         batch_tokens=rows,
@@ -147,16 +147,12 @@ def _step(recipe: Recipe, d: int, rows: int, where: torch.device, seed: int) -> 
     )
 
 
-def _settled(recipe: Recipe, d: int) -> Recipe:
-    """A recipe that starts as sparse as it is to end, on activations of unit variance.
-
-    Pre-activations are then standard normal, and those above a threshold less half the bandwidth
-    take part in a step of JumpReLU.
-    """
+def _settled(recipe: Recipe) -> Recipe:
+    """A recipe that starts as sparse as it is to end, for standard normal pre-activations."""
     if not isinstance(recipe, JumpReLU):
         return recipe
-    bound = float(ndtri(1 - recipe.target_l0 / recipe.width)) / math.sqrt(d)
-    return replace(recipe, initial_threshold=max(0.0, bound + recipe.bandwidth / 2))
+    bound = float(ndtri(1 - recipe.target_l0 / recipe.width))
+    return replace(recipe, initial_threshold=max(0.0, bound))
 
 
 def _step_factor(step: _StepTime, job: Job, raw: Hardware) -> float:

@@ -1,6 +1,5 @@
 """One dictionary while it is trained: its weights, optimiser and dead latents."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -71,7 +70,6 @@ class Learner:
         if training.resampling:
             check_restartable(self.parameters)
         # Training happens at a mean norm of sqrt(d).
-        self._bandwidth = training.bandwidth * math.sqrt(dictionary.d_in)
         self.optimizer = make_optimizer(
             options.optimizer,
             self.weights.groups(),
@@ -157,7 +155,8 @@ class Learner:
             b_enc=dictionary.b_enc,
             centre=dictionary.b_dec if dictionary.apply_b_dec_to_input else None,
             buffer=self._buffer,
-            bandwidth=self._bandwidth,
+            bandwidth=self.training.bandwidth,
+            window_stride=self.training.window_stride,
             W_dec=dictionary.W_dec,
             k=self.schedule.k_of(dictionary.activation, step),
         )

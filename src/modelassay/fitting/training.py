@@ -60,7 +60,10 @@ class Training:
     random_prefixes: int = 0
     """How many nested dictionaries are drawn at each step in the place of fixed ones."""
     bandwidth: float = 0.0
-    """Of the straight-through gradients of thresholds, in units of the activations' mean norm."""
+    """Of the straight-through gradients of thresholds, in units of the root mean square
+    of a coordinate."""
+    window_stride: int = 1
+    """Every which token of a batch shows thresholds what lies just below them."""
     threshold_rate: float = 1.0
     """Learning rate of the sparsifier's parameters, as a multiple of the weights'."""
     parametrisation: Callable[[Dictionary], Parametrisation] | FromActivations | None = None
@@ -162,6 +165,7 @@ def _jump_relu(recipe: JumpReLU) -> Training:
         objectives=(Reconstruction(), _penalty(recipe)),
         betas=_MEMORYLESS_BETAS,
         bandwidth=recipe.bandwidth,
+        window_stride=recipe.window_stride,
         threshold_rate=recipe.threshold_rate,
     )
 

@@ -52,8 +52,8 @@ RECIPES: dict[str, Recipe] = {
     "Gated": Gated(width=WIDTH, l1_coefficient=0.5),
     "Matryoshka": Matryoshka(width=WIDTH, k=K, prefixes=(5, 30, WIDTH)),
     "random prefixes": Matryoshka(width=WIDTH, k=K, random_prefixes=3, sparsifier="topk"),
-    "JumpReLU": JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=0.3),
-    "JumpReLU, tanh": JumpReLU(width=WIDTH, penalty="tanh", coefficient=0.01, bandwidth=0.3),
+    "JumpReLU": JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=1.0),
+    "JumpReLU, tanh": JumpReLU(width=WIDTH, penalty="tanh", coefficient=0.01, bandwidth=1.0),
     "ReLU + L1": ReLUL1(width=WIDTH, l1_coefficient=0.5),
 }
 

@@ -34,6 +34,7 @@ _DIVISIBLE = {
     "prefixes",
     "random_prefixes",
     "bandwidth",
+    "window_stride",
     "threshold_rate",
 }
 """What of a training is known to come out the same; what is added to it must be shown to."""
