@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from modelassay.cli.examples import DictionaryName, DirectionsPath, UnitNumbers
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import (
     AsJson,
     CorpusPath,
@@ -41,6 +42,7 @@ def contrast(
     tokens: Annotated[int, typer.Option(help="Tokens to read, at most.", min=1)] = 100_000,
     fdr: Annotated[float, typer.Option(help="False discovery rate.")] = 0.05,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/contrast"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -68,6 +70,7 @@ def contrast(
         tokens=tokens,
         fdr=fdr,
         out=out,
+        join=join,
         seed=seed,
         device=device,
         force=force,

@@ -16,6 +16,7 @@ from modelassay.cli.contrast_schemas import (
     ContrastResult,
     Share,
 )
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
 from modelassay.cli.schemas import SCHEMA_VERSION, ProvenanceEntry
 from modelassay.cli.units import UnitChoice, activations_of
@@ -58,6 +59,7 @@ class ContrastJob:
     tokens: int
     fdr: float
     out: Path
+    join: Path | None
     seed: int
     device: str
     force: bool
@@ -88,6 +90,7 @@ def run_contrast(job: ContrastJob) -> tuple[str, ContrastResult]:
             "Name one of these."
         )
     subject = load_subject(job.subject, device=job.device)
+    check_join(job.join, subject)
     texts = _texts(job, subject)
     tuned = None if job.tuned is None else load_subject(job.tuned, device=job.device)
     claim_folder(job.out, ours=WRITTEN, force=job.force, resume=False)
@@ -122,6 +125,7 @@ def run_contrast(job: ContrastJob) -> tuple[str, ContrastResult]:
     }
     page.write(job.out / "contrast.html", force=True)
     write_json(job.out / "contrast.json", result)
+    join_page(job.join, page, subject, provenance, command="contrast", out=job.out)
     lines = [] if change is None else [change_headline(change)]
     lines += [] if found is None else [contrast_headline(found, sides)]
     return "\n".join(lines), result

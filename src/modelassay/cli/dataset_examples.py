@@ -8,6 +8,7 @@ from modelassay.activations.harvest import Harvest, open_harvest
 from modelassay.activations.streaming import StreamedHarvest
 from modelassay.audit.run import read_corpus
 from modelassay.cli.contrast_schemas import ExamplesResult, PairEntry, UnitEntry
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
 from modelassay.cli.schemas import SCHEMA_VERSION, ProvenanceEntry
 from modelassay.cli.units import UnitChoice, activations_of, vocabulary_of
@@ -36,6 +37,7 @@ class ExamplesJob:
     top: int
     pairs: bool
     out: Path
+    join: Path | None
     seed: int
     device: str
     force: bool
@@ -45,6 +47,7 @@ def run_examples(job: ExamplesJob) -> tuple[str, ExamplesResult]:
     """Search, write the folder, and give a text and the JSON."""
     progress = default_progress()
     subject = load_subject(job.subject, device=job.device)
+    check_join(job.join, subject)
     site = subject.resolve(job.site)
     claim_folder(job.out, ours=WRITTEN, force=job.force, resume=False)
     source: Harvest | StreamedHarvest
@@ -83,6 +86,7 @@ def run_examples(job: ExamplesJob) -> tuple[str, ExamplesResult]:
     page.write(job.out / "examples.html", force=True)
     write_json(job.out / "examples.json", result)
     found.statistics.save(job.out / "statistics.safetensors")
+    join_page(job.join, page, subject, provenance, command="examples", out=job.out)
     return _text(result), result
 
 

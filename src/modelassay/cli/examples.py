@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import (
     AsJson,
     CorpusPath,
@@ -44,6 +45,7 @@ def dataset_examples(
         bool, typer.Option("--pairs", help="Also count which units are active together.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/examples"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -71,6 +73,7 @@ def dataset_examples(
         top=top,
         pairs=pairs,
         out=out,
+        join=join,
         seed=seed,
         device=device,
         force=force,

@@ -9,6 +9,18 @@ from modelassay.core.files import write_atomically
 from modelassay.report.raster import write_png
 from modelassay.report.report import Report
 
+_ENDINGS = (".html", ".svg", ".png")
+
+
+def check_ending(out: Path) -> None:
+    """Before any work: can --out be written by its ending?
+
+    Raises:
+        UnknownNameError: another ending.
+    """
+    if out.suffix not in _ENDINGS:
+        raise UnknownNameError("The ending of --out", out.suffix, _ENDINGS)
+
 
 def write_result(out: Path, report: Report, picture: Callable[[], str], *, force: bool) -> None:
     """Write a page (.html) or a picture (.svg, .png).
@@ -21,10 +33,9 @@ def write_result(out: Path, report: Report, picture: Callable[[], str], *, force
         report.write(out, force=force)
     elif out.suffix == ".svg":
         write_atomically(out, picture())
-    elif out.suffix == ".png":
-        write_png(out, picture())
     else:
-        raise UnknownNameError("The ending of --out", out.suffix, [".html", ".svg", ".png"])
+        check_ending(out)
+        write_png(out, picture())
 
 
 def quantity(value: float) -> float | None:

@@ -24,6 +24,25 @@ class PatchEstimate(TypedDict):
     spearman: float | None
 
 
+class Measure95(TypedDict):
+    """A value with its 95 % interval; null where there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class PatchMediation(TypedDict):
+    """How much of the corrupt prompt's effect passes through some parts."""
+
+    mediators: list[str]
+    total: Measure95
+    indirect: Measure95
+    direct: Measure95
+    mediated: Measure95
+    """Indirect over total."""
+
+
 class PatchResult(TypedDict):
     """What `modelassay patch --json` prints."""
 
@@ -43,6 +62,10 @@ class PatchResult(TypedDict):
     estimates: list[PatchEstimate]
     complete: bool | None
     """Whether integrated gradients add up on every pair; null where they were not computed."""
+    mediation: list[PatchMediation]
+    """One a part; empty without --mediate."""
+    paths: list[PatchCell] | None
+    """Of the parts by direct paths alone; null without --paths."""
     file: str
 
 

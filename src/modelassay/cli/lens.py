@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import (
     AsJson,
     CorpusPath,
@@ -63,6 +64,7 @@ def show(
     out: Annotated[Path, typer.Option(help="Page (.html) or picture (.svg, .png).")] = Path(
         "out/lens.html"
     ),
+    join: Join = None,
     as_json: AsJson = False,
     force: Force = False,
     seed: UnusedSeed = 0,
@@ -77,7 +79,7 @@ def show(
 
     result = shown(
         model, text, kinds=lens, lenses=lenses, colour=colour, count=count, out=out,
-        device=device, force=force,
+        join=join, device=device, force=force,
     )  # fmt: skip
     say(shown_text(result), result, as_json=as_json)
 

@@ -6,6 +6,7 @@ import torch
 
 from modelassay.activations.corpus import TokenizedCorpus, tokenize
 from modelassay.audit.run import read_corpus
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.lens_schemas import (
     HeadEntry,
     LensAttributionResult,
@@ -45,6 +46,7 @@ def shown(
     colour: LensMeasure,
     count: int,
     out: Path,
+    join: Path | None,
     device: str,
     force: bool,
 ) -> LensShowResult:
@@ -53,17 +55,22 @@ def shown(
         raise UnknownNameError("The suffix of --out", out.suffix, _PICTURES)
     refuse_existing(out, force=force)
     subject = load_subject(model, device=device)
+    check_join(join, subject)
     wanted = [named_lens(name.strip(), lenses) for name in kinds.split(",")]
     readings = lens_reading(subject, wanted, text, count=count)
+    provenance = Provenance.collect(
+        seed=0, device=device, subject=subject.name, subject_fingerprint=subject.fingerprint()
+    )
+    page = lens_report(readings, provenance)
     if out.suffix == ".html":
-        provenance = Provenance.collect(
-            seed=0, device=device, subject=subject.name, subject_fingerprint=subject.fingerprint()
-        )
-        lens_report(readings, provenance).write(out, force=force)
+        page.write(out, force=force)
     elif out.suffix == ".svg":
         write_atomically(out, lens_picture(readings[0], colour))
     else:
         write_png(out, lens_picture(readings[0], colour))
+    said = " ".join(text.split())
+    summary = f"{kinds} lens on “{said[:80]}{'…' if len(said) > 80 else ''}”"
+    join_page(join, page, subject, provenance, command="lens", out=out, summary=summary)
     return {
         "schema_version": SCHEMA_VERSION,
         "out": str(out),

@@ -127,6 +127,7 @@ app.command(
         "modelassay patch gpt2 --pairs agreement.jsonl",
         "modelassay patch gpt2 --pairs agreement.jsonl --parts heads --everywhere --noising",
         "modelassay patch ./my_model --pairs ioi.csv --estimate both --out patch.svg",
+        "modelassay patch gpt2 --pairs ioi.csv --parts heads --everywhere --mediate --paths",
     )
 )(patch)
 app.command(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import AsJson, Device, Force, Seed, SubjectName, hush_loading, say
 
 Estimate = Literal["none", "gradient", "integrated", "both"]
@@ -46,10 +47,29 @@ def patch(
     estimate: Annotated[
         Estimate, typer.Option(help="Attribution patching and integrated gradients beside it.")
     ] = "none",
+    mediate: Annotated[
+        bool,
+        typer.Option(
+            "--mediate",
+            help="Also say how much of the corrupt prompt's effect passes through each part.",
+        ),
+    ] = False,
+    paths: Annotated[
+        bool,
+        typer.Option("--paths", help="Also what each part does by its direct path alone."),
+    ] = False,
+    receiver: Annotated[
+        str | None,
+        typer.Option(
+            help="Where direct paths lead: a site, such as resid_pre.4; without it, the logits. "
+            "Parts that do not come before it are left out of the paths."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(help="At most so many pairs.", min=1)] = 64,
     out: Annotated[Path, typer.Option(help="Page (.html) or heat-map (.svg, .png).")] = Path(
         "out/patch.html"
     ),
+    join: Join = None,
     as_json: AsJson = False,
     force: Force = False,
     seed: Seed = 0,
@@ -60,11 +80,15 @@ def patch(
     Pairs whose prompts this tokenizer cuts into different numbers of tokens are left out, and
     counted."""
     hush_loading(subject)
-    from modelassay.cli.patching import patched, patched_text
+    from modelassay.cli.patching import PatchJob, patched
+    from modelassay.cli.patching_results import patched_text
 
     result = patched(
-        subject, pairs, parts=parts.split(","), dictionary=dictionary, latents=latents,
-        noising=noising, everywhere=everywhere, measure=measure, estimate=estimate, limit=limit,
-        out=out, force=force, seed=seed, device=device,
+        PatchJob(
+            subject=subject, pairs=pairs, parts=parts.split(","), dictionary=dictionary,
+            latents=latents, noising=noising, everywhere=everywhere, measure=measure,
+            estimate=estimate, mediate=mediate, paths=paths, receiver=receiver, limit=limit,
+            out=out, join=join, force=force, seed=seed, device=device,
+        )
     )  # fmt: skip
     say(patched_text(result), result, as_json=as_json)

@@ -1,12 +1,14 @@
 """The work of `modelassay patch`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from modelassay.cli.intervention_output import quantity, write_result
-from modelassay.cli.intervention_schemas import PatchCell, PatchEstimate, PatchResult
+from modelassay.cli.intervention_output import check_ending, write_result
+from modelassay.cli.intervention_schemas import PatchResult
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import refuse_existing
-from modelassay.cli.schemas import SCHEMA_VERSION
+from modelassay.cli.patching_results import result_of
 from modelassay.core.errors import UnsupportedModelError, ValueRangeError
 from modelassay.core.progress import default_progress
 from modelassay.core.provenance import Provenance
@@ -14,10 +16,10 @@ from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.formats.registry import read_dictionary
 from modelassay.observe.attribution_patching import (
     Completeness,
-    agreement,
     attribute,
     integrated_gradients,
 )
+from modelassay.observe.mediation import mediate
 from modelassay.observe.patching import Direction, Effects
 from modelassay.observe.patching import patch as patch_parts
 from modelassay.observe.patching_columns import Column
@@ -31,75 +33,130 @@ from modelassay.observe.patching_parts import (
     heads_of,
     sites_of,
 )
+from modelassay.observe.patching_paths import patch_paths
 from modelassay.observe.patching_texts import read_pairs
 from modelassay.report.intervention_pictures import effect_picture
-from modelassay.report.patching import effect_map, patching_report
+from modelassay.report.patching import effect_map, patching_report, patching_summary
 from modelassay.subjects.load import load_subject
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
 
-_SHOWN = 8
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PatchJob:
+    """What the command line asked for."""
+
+    subject: str
+    pairs: Path
+    parts: Sequence[str]
+    dictionary: str | None
+    latents: int
+    noising: bool
+    everywhere: bool
+    measure: str
+    estimate: str
+    mediate: bool
+    paths: bool
+    receiver: str | None
+    limit: int
+    out: Path
+    join: Path | None
+    force: bool
+    seed: int
+    device: str
+
+    @property
+    def direction(self) -> Direction:
+        """Which run is changed."""
+        return "noising" if self.noising else "denoising"
 
 
-def patched(
-    source: str,
-    file: Path,
-    *,
-    parts: Sequence[str],
-    dictionary: str | None,
-    latents: int,
-    noising: bool,
-    everywhere: bool,
-    measure: str,
-    estimate: str,
-    limit: int,
-    out: Path,
-    force: bool,
-    seed: int,
-    device: str,
-) -> PatchResult:
-    """Patch, estimate, draw, and say what carries the most."""
-    refuse_existing(out, force=force)
-    subject = load_subject(source, device=device)
-    pairs = aligned(subject, file, limit)
-    direction: Direction = "noising" if noising else "denoising"
-    columns = [_all(pairs)] if everywhere else None
-    if dictionary is None:
-        chosen = parse_parts(subject, parts)
+def patched(job: PatchJob) -> PatchResult:
+    """Patch, estimate, mediate, draw, and say what carries the most."""
+    refuse_existing(job.out, force=job.force)
+    check_ending(job.out)
+    subject = load_subject(job.subject, device=job.device)
+    check_join(job.join, subject)
+    receiver = None if job.receiver is None else subject.resolve(job.receiver)
+    pairs = aligned(subject, job.pairs, job.limit)
+    columns = [_all(pairs)] if job.everywhere else None
+    measure = MEASURES[job.measure]
+    if job.dictionary is None:
+        chosen = parse_parts(subject, job.parts)
     else:
-        read = read_dictionary(dictionary)
-        chosen = strongest_latents(subject, pairs, read, latents, MEASURES[measure], direction)
-    asked = MEASURES[measure]
-    progress = default_progress()
-    measured = patch_parts(
-        subject, pairs, chosen, columns=columns, measure=asked, direction=direction,
-        progress=progress,
+        read = read_dictionary(job.dictionary)
+        chosen = strongest_latents(subject, pairs, read, job.latents, measure, job.direction)
+    effects = patch_parts(
+        subject, pairs, chosen, columns=columns, measure=measure, direction=job.direction,
+        progress=default_progress(),
     )  # fmt: skip
-    estimates: list[Effects] = []
-    checks: tuple[Completeness, ...] = ()
-    if estimate in ("gradient", "both"):
-        estimates.append(
-            attribute(subject, pairs, chosen, columns=columns, measure=asked, direction=direction)
-        )
-    if estimate in ("integrated", "both"):
-        effects, checks = integrated_gradients(
-            subject, pairs, chosen, columns=columns, measure=asked, direction=direction,
-            progress=progress,
+    estimates, checks = _estimated(job, subject, pairs, chosen, columns)
+    mediations = [
+        mediate(subject, pairs, [part], measure=measure) for part in (chosen if job.mediate else ())
+    ]
+    paths = None
+    if job.paths or receiver is not None:
+        paths = patch_paths(
+            subject, pairs, senders_to(chosen, receiver), receiver, columns=columns,
+            measure=measure, direction=job.direction,
         )  # fmt: skip
-        estimates.append(effects)
-    provenance = Provenance.collect(seed=seed, device=device, pairs=str(file.name))
+    provenance = Provenance.collect(
+        seed=job.seed, device=job.device, model=subject.fingerprint(), pairs=job.pairs.name,
+        measure=job.measure, dictionary=job.dictionary,
+    )  # fmt: skip
+    words = job.measure.replace("_", " ")
     report = patching_report(
-        subject.name,
-        measured,
-        provenance,
-        measure=measure.replace("_", " "),
-        estimates=estimates,
-        checks=checks,
-        left_out=pairs.left_out,
-        seed=seed,
-    )
-    write_result(out, report, lambda: effect_picture(effect_map(measured, seed)), force=force)
-    return _result(subject, measured, estimates, checks, pairs, out, seed)
+        subject.name, effects, provenance, measure=words, estimates=estimates, checks=checks,
+        mediations=mediations, paths=paths, left_out=pairs.left_out, seed=job.seed,
+    )  # fmt: skip
+    drawn = effect_map(effects, job.seed)
+    write_result(job.out, report, lambda: effect_picture(drawn), force=job.force)
+    summary = patching_summary(effects, words, job.seed)
+    join_page(job.join, report, subject, provenance, command="patch", out=job.out, summary=summary)
+    return result_of(
+        subject, effects, pairs, job.out, job.seed, estimates=estimates, checks=checks,
+        mediations=mediations, paths=paths,
+    )  # fmt: skip
+
+
+def _estimated(
+    job: PatchJob,
+    subject: Subject,
+    pairs: PromptPairs,
+    chosen: Sequence[Part],
+    columns: Sequence[Column] | None,
+) -> tuple[list[Effects], tuple[Completeness, ...]]:
+    """Effects estimated by gradients, as asked for."""
+    measure, found = MEASURES[job.measure], list[Effects]()
+    checks: tuple[Completeness, ...] = ()
+    if job.estimate in ("gradient", "both"):
+        found.append(
+            attribute(
+                subject, pairs, chosen, columns=columns, measure=measure, direction=job.direction
+            )
+        )
+    if job.estimate in ("integrated", "both"):
+        effects, checks = integrated_gradients(
+            subject, pairs, chosen, columns=columns, measure=measure, direction=job.direction,
+            progress=default_progress(),
+        )  # fmt: skip
+        found.append(effects)
+    return found, checks
+
+
+def senders_to(parts: Sequence[Part], receiver: Site | None) -> list[Part]:
+    """The parts from which a path leads to the receiver.
+
+    Raises:
+        ValueRangeError: there is none.
+    """
+    found = [part for part in parts if receiver is None or part.site < receiver]
+    if not found:
+        raise ValueRangeError(
+            f"Some of the parts must come before the receiver; got {parts[0].name!r} to "
+            f"{parts[-1].name!r} and {str(receiver)!r}. Name a later receiver."
+        )
+    return found
 
 
 def aligned(subject: Subject, file: Path, limit: int) -> PromptPairs:
@@ -176,72 +233,3 @@ def _active(
 
 def _all(pairs: PromptPairs) -> Column:
     return at_all_positions(pairs)
-
-
-def _result(
-    subject: Subject,
-    measured: Effects,
-    estimates: Sequence[Effects],
-    checks: Sequence[Completeness],
-    pairs: PromptPairs,
-    out: Path,
-    seed: int,
-) -> PatchResult:
-    shares, ends = measured.shares(), measured.intervals(seed)
-    cells: list[PatchCell] = [
-        {
-            "part": part,
-            "column": column,
-            "share": float(shares[row, place]),
-            "low": quantity(float(ends[row, place, 0])),
-            "high": quantity(float(ends[row, place, 1])),
-        }
-        for row, part in enumerate(measured.parts)
-        for place, column in enumerate(measured.columns)
-    ]
-    total = measured.total(seed)
-    found: list[PatchEstimate] = []
-    for each in estimates:
-        compared = agreement(each, measured, seed)
-        found.append(
-            {
-                "method": each.method,
-                "pearson": quantity(compared.pearson.value),
-                "spearman": quantity(compared.spearman.value),
-            }
-        )
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "subject": subject.name,
-        "direction": measured.direction,
-        "pairs": len(pairs),
-        "groups": len(measured.groups.unique()),
-        "left_out": pairs.left_out,
-        "total": total.value,
-        "total_low": quantity(total.low),
-        "total_high": quantity(total.high),
-        "cells": cells,
-        "estimates": found,
-        "complete": all(bool(check.complete.all()) for check in checks) if checks else None,
-        "file": str(out),
-    }
-
-
-def patched_text(result: PatchResult) -> str:
-    """What carries the most, for a terminal."""
-    order = sorted(result["cells"], key=lambda cell: -abs(cell["share"]))[:_SHOWN]
-    low, high = (
-        "–" if end is None else f"{end:.3g}" for end in (result["total_low"], result["total_high"])
-    )
-    lines = [
-        f"{result['pairs']} pairs in {result['groups']} groups ({result['left_out']} left out) · "
-        f"difference of the runs {result['total']:.3g} [{low}, {high}]",
-        *(f"  {cell['part']:<18} {cell['column']:<14} {cell['share']:6.3f}" for cell in order),
-        *(
-            f"{each['method']}: Pearson {each['pearson']:.3f}, Spearman {each['spearman']:.3f}"
-            for each in result["estimates"]
-            if each["pearson"] is not None and each["spearman"] is not None
-        ),
-        f"The picture is {result['file']}",
-    ]
-    return "\n".join(lines)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import (
     AsJson,
     CorpusPath,
@@ -62,6 +63,7 @@ def steer(
     out: Annotated[Path, typer.Option(help="Page (.html) or curves (.svg, .png).")] = Path(
         "out/steer.html"
     ),
+    join: Join = None,
     as_json: AsJson = False,
     force: Force = False,
     seed: Seed = 0,
@@ -76,8 +78,8 @@ def steer(
             subject=subject, targets=target, prompts=prompt or [], prompt_file=prompts,
             dictionary=dictionary, latents=latents, towards=towards, away=away, site=site,
             operation=operation, strengths=strengths, token_ids=only_prompt_tokens, random=random,
-            corpus=corpus, tokens=tokens, new_tokens=new_tokens, out=out, force=force, seed=seed,
-            device=device,
+            corpus=corpus, tokens=tokens, new_tokens=new_tokens, out=out, join=join, force=force,
+            seed=seed, device=device,
         )
     )  # fmt: skip
     say(steered_text(result), result, as_json=as_json)

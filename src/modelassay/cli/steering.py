@@ -9,8 +9,9 @@ from torch import Tensor
 
 from modelassay.activations.corpus import TokenizedCorpus, tokenize
 from modelassay.audit.run import CONTEXT_TOKENS, read_corpus
-from modelassay.cli.intervention_output import quantity, write_result
+from modelassay.cli.intervention_output import check_ending, quantity, write_result
 from modelassay.cli.intervention_schemas import SteerPoint, SteerResult
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import refuse_existing
 from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.core.errors import UnsupportedModelError, ValueRangeError
@@ -26,7 +27,7 @@ from modelassay.observe.steering_sweep import SteeringSweep, sweep
 from modelassay.observe.steering_vectors import mean_difference
 from modelassay.observe.steering_where import Where
 from modelassay.report.intervention_pictures import curves_picture
-from modelassay.report.steering import steering_curves, steering_report
+from modelassay.report.steering import steering_curves, steering_report, steering_summary
 from modelassay.subjects.load import load_subject
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
@@ -53,6 +54,7 @@ class SteerOptions:
     tokens: int
     new_tokens: int
     out: Path
+    join: Path | None
     force: bool
     seed: int
     device: str
@@ -61,7 +63,9 @@ class SteerOptions:
 def steered(options: SteerOptions) -> SteerResult:
     """Sweep, write and draw."""
     refuse_existing(options.out, force=options.force)
+    check_ending(options.out)
     subject = load_subject(options.subject, device=options.device)
+    check_join(options.join, subject)
     if subject.tokenizer is None:
         raise UnsupportedModelError(
             f"Prompts in words need a tokenizer; got {subject.name!r}, which has none. "
@@ -97,11 +101,19 @@ def steered(options: SteerOptions) -> SteerResult:
     ]
     own = continuation(subject, prompts[0], [], options.new_tokens)
     shown = [("unsteered", own), *((f"{s:g}", t) for s, t in zip(strengths, written, strict=True))]
-    provenance = Provenance.collect(seed=options.seed, device=options.device)
+    provenance = Provenance.collect(
+        seed=options.seed, device=options.device, model=subject.fingerprint(),
+        dictionary=options.dictionary,
+    )  # fmt: skip
     report = steering_report(subject.name, found, provenance, continuations=shown)
     write_result(
         options.out, report, lambda: curves_picture(steering_curves(found)), force=options.force
     )
+    summary = steering_summary(found)
+    join_page(
+        options.join, report, subject, provenance,
+        command="steer", out=options.out, summary=summary,
+    )  # fmt: skip
     return _result(subject, found, written, options.out)
 
 

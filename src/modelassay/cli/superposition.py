@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import AsJson, Force, Seed, UnusedDevice, UnusedSeed, examples, say
 
 superposition = typer.Typer(
@@ -51,6 +52,7 @@ def run_experiments(
     out: Annotated[Path, typer.Option(help="Folder for the page and the tensors.")] = Path(
         "out/superposition"
     ),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: UnusedDevice = "cpu",
@@ -62,5 +64,5 @@ def run_experiments(
     from modelassay.cli.superposition_results import as_text, run_and_write
 
     del device
-    result = run_and_write(names or [], size=size, out=out, seed=seed, force=force)
+    result = run_and_write(names or [], size=size, out=out, join=join, seed=seed, force=force)
     say(as_text(result), result, as_json=as_json)

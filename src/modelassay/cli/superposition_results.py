@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
 from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.cli.superposition_schemas import StudyEntry, SuperpositionRunResult
@@ -21,17 +22,21 @@ _PAGE = "superposition.html"
 
 
 def run_and_write(
-    names: Sequence[str], *, size: Size, out: Path, seed: int, force: bool
+    names: Sequence[str], *, size: Size, out: Path, join: Path | None, seed: int, force: bool
 ) -> SuperpositionRunResult:
     """Run experiments; every one is on the disk before the next begins."""
     chosen = known(names)
+    check_join(join, None)
     claim_folder(out, ours=(_PAGE, *EXPERIMENTS), force=force, resume=False)
     studies: list[Study] = []
     for name in chosen:
         study = run_experiment(name, size=size, seed=seed, progress=default_progress())
         study.save(out / name)
         studies.append(study)
-    page = superposition_report(studies).write(out / _PAGE, force=True)
+    report = superposition_report(studies)
+    page = report.write(out / _PAGE, force=True)
+    provenance = studies[0].provenance
+    join_page(join, report, None, provenance, command="superposition", out=out)
     return {
         "schema_version": SCHEMA_VERSION,
         "size": size,
