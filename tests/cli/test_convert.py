@@ -10,9 +10,24 @@ from typer.testing import CliRunner, Result
 
 from modelassay.cli.convert import Written
 from modelassay.cli.main import app
-from modelassay.cli.schemas import ConvertAllResult, ConvertListResult, ConvertResult
-from modelassay.decompositions.formats.registry import READERS, WRITERS, read_dictionary
+from modelassay.cli.schemas import (
+    ConvertAllResult,
+    ConvertCrossLayerResult,
+    ConvertListResult,
+    ConvertResult,
+)
+from modelassay.decompositions.cross_layer import CrossLayerTranscoder, Source
+from modelassay.decompositions.cross_layer_storage import save_cross_layer
+from modelassay.decompositions.decoder_rows import HeldRows
+from modelassay.decompositions.formats.registry import (
+    CROSS_LAYER_WRITERS,
+    READERS,
+    WRITERS,
+    read_cross_layer,
+    read_dictionary,
+)
 from modelassay.decompositions.recipes import BatchTopK, TopK
+from modelassay.decompositions.sparsifiers import JumpReLUActivation
 from modelassay.subjects.site import Site
 
 
@@ -92,8 +107,7 @@ def test_an_unknown_format_suggests_the_nearest(tmp_path: Path):
 def test_the_help_names_every_format():
     text = " ".join(run("convert", "--help").stdout.split())
     assert all(name in text for name in READERS)
-    assert Written.__args__ == ("saelens", "dictionary_learning", "sparsify", "modelassay")
-    assert set(Written.__args__) == set(WRITERS)
+    assert set(Written.__args__) == {*WRITERS, *CROSS_LAYER_WRITERS}
 
 
 @pytest.fixture
@@ -146,3 +160,57 @@ def test_listing_and_converting_all_exclude_each_other(ours: Path):
     result = run("convert", "--list", "--all", ours)
     assert result.exit_code == 2
     assert "must be given without --all" in result.stderr
+
+
+@pytest.fixture
+def across(tmp_path: Path) -> Path:
+    """A folder with a transcoder across three layers."""
+    draw = torch.Generator().manual_seed(3)
+    sources = [
+        Source(
+            reads=Site("mlp_in", i),
+            W_enc=torch.randn(6, 10, generator=draw),
+            b_enc=torch.randn(10, generator=draw),
+            activation=JumpReLUActivation(torch.rand(10, generator=draw)),
+            decoders=HeldRows(weight=torch.randn(10, 3 - i, 6, generator=draw)),
+        )
+        for i in range(3)
+    ]
+    transcoder = CrossLayerTranscoder(
+        sources=sources,
+        writes=[Site("mlp_out", i) for i in range(3)],
+        b_dec=torch.randn(3, 6, generator=draw),
+    )
+    save_cross_layer(transcoder, tmp_path / "across")
+    return tmp_path / "across"
+
+
+def test_a_transcoder_across_layers_goes_there_and_back(across: Path, tmp_path: Path):
+    there, back = tmp_path / "there", tmp_path / "back"
+    result = run(
+        "convert", "--cross-layer", across, there, "--to", "circuit_tracer", "--model", "org/m",
+        "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    TypeAdapter(ConvertCrossLayerResult).validate_python(content, strict=True, extra="forbid")
+    assert content["widths"] == [10, 10, 10]
+    assert content["difference"] < 1e-6
+    assert content["reads"] == ["mlp_in.0", "mlp_in.1", "mlp_in.2"]
+    assert "model_name: org/m" in (there / "config.yaml").read_text()
+    result = run("convert", "--cross-layer", f"circuit_tracer:{there}", back)
+    assert "of mlp_in.0 to mlp_in.2 is at" in result.stdout
+    before, after = (read_cross_layer(f"modelassay:{folder}") for folder in (across, back))
+    x = {site: torch.randn(9, 6) for site in before.reads}
+    for site, expected in before(x).items():
+        torch.testing.assert_close(after(x)[site], expected)
+
+
+def test_a_transcoder_across_layers_has_no_other_form(across: Path, ours: Path, tmp_path: Path):
+    result = run("convert", "--cross-layer", across, tmp_path / "out", "--to", "saelens")
+    assert result.exit_code == 1
+    assert "A format of cross-layer transcoders must be one of" in result.stderr
+    result = run("convert", ours, tmp_path / "out", "--to", "circuit_tracer")
+    assert "A format to write must be one of" in result.stderr
+    result = run("convert", "--cross-layer", "--all", across, tmp_path / "out")
+    assert result.exit_code == 2

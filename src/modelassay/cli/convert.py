@@ -7,7 +7,7 @@ import typer
 
 from modelassay.cli.options import AsJson, Force, Seed, UnusedDevice, say
 
-Written = Literal["saelens", "dictionary_learning", "sparsify", "modelassay"]
+Written = Literal["saelens", "dictionary_learning", "sparsify", "circuit_tracer", "modelassay"]
 
 
 def convert(
@@ -23,7 +23,20 @@ def convert(
     target: Annotated[
         Path | None, typer.Argument(metavar="TO", help="Folder to write.", show_default=False)
     ] = None,
-    to: Annotated[Written, typer.Option("--to", help="Format to write.")] = "modelassay",
+    to: Annotated[
+        Written,
+        typer.Option(
+            "--to", help="Format to write; circuit_tracer is one of cross-layer transcoders."
+        ),
+    ] = "modelassay",
+    cross_layer: Annotated[
+        bool,
+        typer.Option(
+            "--cross-layer",
+            help="FROM is a cross-layer transcoder: a folder with the files of all layers, of "
+            "circuit_tracer, gemma_scope, llama_scope or our own.",
+        ),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(help="Name of the model, for formats that say it.", show_default=False),
@@ -55,16 +68,28 @@ def convert(
 
     What is written is read back, and the two reconstruct the same random activations: the largest
     difference is printed. What a format cannot express is refused, never dropped.
+
+    Example: modelassay convert saelens:path/to/folder out --to sparsify; for a cross-layer
+    transcoder: modelassay convert --cross-layer circuit_tracer:ORG/REPO out.
     """
     del device
     if listing and every:
         raise typer.BadParameter("must be given without --all.", param_hint="--list")
+    if cross_layer and (listing or every):
+        raise typer.BadParameter(
+            "must be given without --list and --all.", param_hint="--cross-layer"
+        )
     if listing:
         _list(source, mirror, as_json=as_json)
         return
     if (target is None) == (out is None):
         raise typer.BadParameter("must be given once, as TO or with --out.", param_hint="TO")
-    from modelassay.cli.converting import convert_all, convert_dictionary, described
+    from modelassay.cli.converting import (
+        convert_all,
+        convert_cross_layer,
+        convert_dictionary,
+        described,
+    )
 
     folder = target or out
     assert folder is not None
@@ -74,9 +99,8 @@ def convert(
         )
         say("\n".join(map(described, many["converted"])), many, as_json=as_json)
         return
-    one = convert_dictionary(
-        source, folder, to=to, model=model, force=force, seed=seed, mirror=mirror
-    )
+    convert_one = convert_cross_layer if cross_layer else convert_dictionary
+    one = convert_one(source, folder, to=to, model=model, force=force, seed=seed, mirror=mirror)
     say(described(one), one, as_json=as_json)
 
 

@@ -3,19 +3,25 @@
 from pathlib import Path, PurePosixPath
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from modelassay.cli.schemas import (
     SCHEMA_VERSION,
     ConvertAllResult,
+    ConvertCrossLayerResult,
     ConvertListResult,
     ConvertResult,
 )
 from modelassay.core.randomness import derived
+from modelassay.decompositions.cross_layer import CrossLayerTranscoder
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.formats.locating import list_dictionaries
 from modelassay.decompositions.formats.registry import (
     READERS,
+    read_cross_layer,
     read_dictionary,
+    write_cross_layer,
     write_dictionary,
 )
 
@@ -52,6 +58,39 @@ def convert_dictionary(
         "reads": None if before.reads is None else str(before.reads),
         "writes": None if before.writes is None else str(before.writes),
         "difference": _difference(before, after, seed),
+    }
+
+
+def convert_cross_layer(
+    source: str,
+    folder: Path,
+    *,
+    to: str,
+    model: str | None,
+    force: bool,
+    seed: int,
+    mirror: Path | None = None,
+) -> ConvertCrossLayerResult:
+    """Convert a cross-layer transcoder, and compare the reconstructions of all its layers.
+
+    Raises:
+        ModelassayError: for whatever the reader or the writer refuses.
+    """
+    name = source if ":" in source else f"modelassay:{source}"
+    before = read_cross_layer(name, mirror=mirror)
+    write_cross_layer(before, folder, to=to, model_name=model, force=force)
+    after = read_cross_layer(f"{to}:{folder}")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": before.name,
+        "format": to,
+        "folder": str(folder),
+        "widths": [source.width for source in before.sources],
+        "d_in": before.sources[0].d_in,
+        "d_out": before.b_dec.shape[1],
+        "reads": [str(site) for site in before.reads],
+        "writes": [str(site) for site in before.writes],
+        "difference": _difference_of_layers(before, after, seed),
     }
 
 
@@ -96,9 +135,12 @@ def list_names(source: str, *, mirror: Path | None = None) -> ConvertListResult:
     return {"schema_version": SCHEMA_VERSION, "names": names}
 
 
-def described(result: ConvertResult) -> str:
+def described(result: ConvertResult | ConvertCrossLayerResult) -> str:
     """A conversion for people."""
-    place = f" of {result['reads']}" if result["reads"] else ""
+    reads = result["reads"]
+    if isinstance(reads, list):
+        reads = f"{reads[0]} to {reads[-1]}"
+    place = f" of {reads}" if reads else ""
     return (
         f"{result['name']}{place} is at {result['folder']}, as {result['format']}.\n"
         f"Read back, its reconstructions differ by at most {result['difference']:.2g} of their "
@@ -125,6 +167,24 @@ def _difference(before: Decomposition, after: Decomposition, seed: int) -> float
     """
     drawn = torch.randn(_TOKENS, before.d_in, generator=derived(seed, "convert"))
     x = drawn * before.bias.square().mean().sqrt().clamp(min=1)
-    expected = before(x)
-    largest = float((after(x) - expected).abs().max())
+    return _apart(after(x), before(x))
+
+
+@torch.no_grad()
+def _difference_of_layers(
+    before: CrossLayerTranscoder, after: CrossLayerTranscoder, seed: int
+) -> float:
+    """Likewise, the largest of all layers."""
+    size = before.b_dec.square().mean().sqrt().clamp(min=1)
+    x = {
+        source.reads: size
+        * torch.randn(_TOKENS, source.d_in, generator=derived(seed, "convert", number))
+        for number, source in enumerate(before.sources)
+    }
+    found, expected = after(x), before(x)
+    return max(_apart(found[site], expected[site]) for site in expected)
+
+
+def _apart(found: Float[Tensor, "token d"], expected: Float[Tensor, "token d"]) -> float:
+    largest = float((found - expected).abs().max())
     return largest / max(float(expected.abs().max()), torch.finfo(torch.float32).tiny)

@@ -206,6 +206,28 @@ class ConvertResult(TypedDict):
     """Largest difference of the reconstructions after reading back, over their largest entry."""
 
 
+class ConvertCrossLayerResult(TypedDict):
+    """What `modelassay convert --cross-layer --json` prints."""
+
+    schema_version: int
+    name: str
+    """The transcoder's, for readers."""
+    format: str
+    """The one that was written."""
+    folder: str
+    """Where it was written."""
+    widths: list[int]
+    """Number of latents of every layer."""
+    d_in: int
+    d_out: int
+    reads: list[str]
+    """Site of every layer's activations."""
+    writes: list[str]
+    """Site that every layer's reconstructions stand for."""
+    difference: float
+    """Largest difference of the reconstructions after reading back, over their largest entry."""
+
+
 class ConvertAllResult(TypedDict):
     """What `modelassay convert --all --json` prints."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelassay.core.errors import CorruptFileError, UnknownNameError
-from modelassay.decompositions import recipes, sparsifiers
+from modelassay.decompositions import recipes, residual_pursuit, sparsifiers
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import RECIPES, WEIGHTS, Dictionary, Recipe
 from modelassay.decompositions.folder import Saved, read_folder
@@ -17,7 +17,7 @@ from modelassay.decompositions.sparsifier import Sparsifier, read_sparsifier
 from modelassay.decompositions.transcoder import SkipTranscoder
 
 # The library's own recipes and sparsifiers register themselves when they are imported.
-_REGISTERED = (recipes, sparsifiers)
+_REGISTERED = (recipes, residual_pursuit, sparsifiers)
 
 
 def load_decomposition(directory: str | Path) -> Decomposition:

@@ -32,6 +32,8 @@ _ROLES = {
     "hook_mlp_out": "mlp_out",
     "hook_resid_post": "resid_post",
 }
+HOOKS: dict[str, str] = {role: hook for hook, role in _ROLES.items()}
+"""What ``config.yaml`` calls a site's role."""
 
 
 def read_circuit_tracer(

@@ -6,12 +6,15 @@ from typing import Any, NoReturn
 
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.decompositions.cross_layer import CrossLayerTranscoder
-from modelassay.decompositions.cross_layer_storage import load_cross_layer
+from modelassay.decompositions.cross_layer_storage import load_cross_layer, save_cross_layer
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import Dictionary
 from modelassay.decompositions.formats.circuit_tracer import read_circuit_tracer
 from modelassay.decompositions.formats.circuit_tracer_cross_layer import (
     read_circuit_tracer_cross_layer,
+)
+from modelassay.decompositions.formats.circuit_tracer_writer import (
+    write_circuit_tracer_cross_layer,
 )
 from modelassay.decompositions.formats.dictionary_learning import read_dictionary_learning
 from modelassay.decompositions.formats.dictionary_learning_writer import (
@@ -60,6 +63,9 @@ CROSS_LAYER_READERS: dict[str, Callable[..., CrossLayerTranscoder]] = {
 
 WRITERS = ("modelassay", "saelens", "dictionary_learning", "sparsify")
 """Formats that `write_dictionary` knows."""
+
+CROSS_LAYER_WRITERS = ("modelassay", "circuit_tracer")
+"""Formats that `write_cross_layer` knows."""
 
 _REFUSED: dict[str, Callable[[str], NoReturn]] = {"temporal": refuse_temporal}
 _LAZY = ("circuit_tracer", "gemma_scope")
@@ -182,3 +188,32 @@ def write_dictionary(
         write_sparsify(dictionary, folder, force=force)
     else:
         write_dictionary_learning(dictionary, folder, model_name=model_name, force=force)
+
+
+def write_cross_layer(
+    transcoder: CrossLayerTranscoder,
+    folder: str | Path,
+    *,
+    to: str,
+    model_name: str | None = None,
+    force: bool = False,
+) -> None:
+    """Write a cross-layer transcoder in one of the formats of `CROSS_LAYER_WRITERS`.
+
+    Args:
+        transcoder: what to write.
+        folder: made if absent.
+        to: the format.
+        model_name: of the model that it belongs to, for circuit_tracer.
+        force: whether a transcoder that is there already may be replaced.
+
+    Raises:
+        UnknownNameError: if the format is unknown.
+        ModelassayError: whatever the format's writer refuses.
+    """
+    if to not in CROSS_LAYER_WRITERS:
+        raise UnknownNameError("A format of cross-layer transcoders", to, CROSS_LAYER_WRITERS)
+    if to == "modelassay":
+        save_cross_layer(transcoder, folder, force=force)
+    else:
+        write_circuit_tracer_cross_layer(transcoder, folder, model_name=model_name, force=force)
