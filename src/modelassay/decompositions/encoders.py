@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from modelassay.decompositions.bags import join_bags, rows_of
 from modelassay.decompositions.kernels import pre_activation_chunks, with_encoder_gradient
+from modelassay.decompositions.screening import screened_above
 from modelassay.decompositions.selection import above
 
 _CROWDED_SHARE = 1 / 5  # of entries; dense products are faster above it: ours, measured
@@ -85,16 +86,31 @@ def encode_above(
         sample = next(pre_activation_chunks(x[few], W_enc, bias, centre, buffer))
         if int((sample > -lifts[few][: len(sample)]).sum()) > _CROWDED_SHARE * sample.numel():
             return None
-        bags, start = [], 0
-        for chunk in pre_activation_chunks(x, W_enc, bias, centre, buffer):
-            chunk[-start % stride :: stride].add_(margin)
-            bags.append(above(chunk, 0.0))
-            start += len(chunk)
-        excess, indices, offsets = join_bags(bags)
-        lifted = lifts.squeeze(1)[rows_of(offsets, excess.numel())]
-        values = excess - lifted + bound[indices]
+        found = screened_above(x, W_enc, bias, -lifts, centre, buffer)
+        if found is None:
+            found = _above(x, W_enc, bias, lifts, centre, buffer)
+        excess, indices, offsets = found
+        values = excess + bound[indices]
     values = with_encoder_gradient(values, indices, x, W_enc, b_enc, centre, offsets)
     return values, indices, offsets
+
+
+def _above(
+    x: Tensor,
+    W_enc: Tensor,
+    bias: Tensor,
+    lifts: Tensor,
+    centre: Tensor | None,
+    buffer: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All pre-activations that exceed 0 once their token's lift is added."""
+    bags, start = [], 0
+    for chunk in pre_activation_chunks(x, W_enc, bias, centre, buffer):
+        lift = lifts[start : start + len(chunk)]
+        values, indices, offsets = above(chunk.add_(lift), 0.0)
+        bags.append((values - lift.squeeze(1)[rows_of(offsets, values.numel())], indices, offsets))
+        start += len(chunk)
+    return join_bags(bags)
 
 
 def jump(

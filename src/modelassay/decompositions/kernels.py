@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from modelassay.decompositions.bags import join_bags as join_bags
 from modelassay.decompositions.kernels_interface import Kernels, kernels_for
+from modelassay.decompositions.screening import screened_batch_topk, screened_topk
 from modelassay.decompositions.selection import above, guess_bound, keep_largest, topk
 
 _CHUNK_TOKENS = 1024  # rows of pre-activations held at once on CPU: ours, measured
@@ -101,10 +102,12 @@ def encode_topk(
         active and carries no gradient.
     """
     with torch.no_grad():
-        chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
-        found = [topk(chunk, k) for chunk in chunks]
-        values = torch.cat([chunk_values for chunk_values, _ in found]).relu_()
-        indices = torch.cat([chunk_indices for _, chunk_indices in found])
+        found = screened_topk(x, W_enc, b_enc, k, centre, buffer)
+        if found is None:
+            chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
+            parts = [topk(chunk, k) for chunk in chunks]
+            found = (torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
+        values, indices = found[0].relu_(), found[1]
     return with_encoder_gradient(values, indices, x, W_enc, b_enc, centre), indices
 
 
@@ -126,18 +129,33 @@ def encode_batch_topk(
     """
     count = k * x.shape[0]
     with torch.no_grad():
-        bound: float | None = None
-        bags: list[tuple[Tensor, Tensor, Tensor]] = []
-        for chunk in pre_activation_chunks(x, W_enc, b_enc, centre, buffer):
-            bound = guess_bound(chunk, k) if bound is None else bound
-            bags.append(above(chunk, bound))
-        if sum(values.numel() for values, _, _ in bags) < count:
-            # The first chunk's tokens were not typical of the batch.
-            chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
-            bags = [above(chunk, 0.0) for chunk in chunks]
-        values, indices, offsets = keep_largest(*join_bags(bags), count=count)
+        found = screened_batch_topk(x, W_enc, b_enc, k, centre, buffer)
+        if found is None:
+            found = _at_least(count, x, W_enc, b_enc, centre, buffer)
+        values, indices, offsets = keep_largest(*found, count=count)
     values = with_encoder_gradient(values, indices, x, W_enc, b_enc, centre, offsets)
     return values, indices, offsets
+
+
+def _at_least(
+    count: int,
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    centre: Tensor | None,
+    buffer: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All pre-activations above a bound that at least `count` exceed, or all positive ones."""
+    bound: float | None = None
+    bags: list[tuple[Tensor, Tensor, Tensor]] = []
+    for chunk in pre_activation_chunks(x, W_enc, b_enc, centre, buffer):
+        bound = guess_bound(chunk, count // len(x)) if bound is None else bound
+        bags.append(above(chunk, bound))
+    if sum(values.numel() for values, _, _ in bags) < count:
+        # The first chunk's tokens were not typical of the batch.
+        chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
+        bags = [above(chunk, 0.0) for chunk in chunks]
+    return join_bags(bags)
 
 
 def with_encoder_gradient(

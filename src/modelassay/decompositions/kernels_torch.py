@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modelassay.decompositions.bags import offsets_of, offsets_of_slots, rows_of
 
-_GROUP = 16  # best of 8, 16 and 32 on CPU: reference/performance.md
+GROUP = 16  # columns; best of 8, 16 and 32 on CPU: reference/performance.md
 _WORD = 8  # booleans that are looked at together: as many bytes as the widest integer has
 _CROWDED = 4  # above a quarter of the words, looking at all entries is faster: ours, measured
 _SPARSE = 2  # below half, values of 0 are taken out first on CPU: ours
@@ -36,12 +36,12 @@ class TorchKernels:
         """
         n_tokens, width = pre.shape
         k = min(k, width)
-        n_groups = width // _GROUP
-        if width % _GROUP or 2 * (n_groups + k * _GROUP) > width:
+        n_groups = width // GROUP
+        if width % GROUP or 2 * (n_groups + k * GROUP) > width:
             values, indices = pre.topk(k, dim=1, sorted=False)
             return values, indices
         # A group is every n_groups-th column: its maximum is then taken over contiguous rows.
-        maxima = pre.reshape(n_tokens, _GROUP, n_groups).amax(1)
+        maxima = pre.reshape(n_tokens, GROUP, n_groups).amax(1)
         winners = maxima.topk(k, dim=1, sorted=False).indices
         members = torch.arange(0, width, n_groups, device=pre.device)
         candidates = (winners.unsqueeze(2) + members).flatten(1)
@@ -59,7 +59,7 @@ class TorchKernels:
     def above(
         self,
         pre: Float[Tensor, "token width"],
-        bound: float | Float[Tensor, ""] | Float[Tensor, " width"],
+        bound: float | Float[Tensor, ""] | Float[Tensor, " width"] | Float[Tensor, "token 1"],
     ) -> tuple[Float[Tensor, " entry"], Int[Tensor, " entry"], Int[Tensor, " token"]]:
         """All entries greater than a bound, as bags."""
         n_tokens, width = pre.shape
