@@ -10,7 +10,12 @@ from modelassay.core.errors import CorruptFileError
 from modelassay.decompositions import sparsifiers
 from modelassay.decompositions.cross_layer import CrossLayerTranscoder, Source
 from modelassay.decompositions.decoder_rows import HeldRows
-from modelassay.decompositions.folder import Saved, read_folder, write_folder
+from modelassay.decompositions.folder import (
+    Saved,
+    naming_what_is_missing,
+    read_folder,
+    write_folder,
+)
 from modelassay.decompositions.sparsifier import read_sparsifier
 from modelassay.subjects.site import Site
 
@@ -75,6 +80,11 @@ def load_cross_layer(directory: str | Path) -> CrossLayerTranscoder:
             f"{str(directory)!r} must hold a {_KIND}; got a {saved.kind}. "
             "Read it with load_decomposition."
         )
+    with naming_what_is_missing(directory, _KIND):
+        return _read(saved)
+
+
+def _read(saved: Saved) -> CrossLayerTranscoder:
     sources: list[Source] = []
     for number, (reads, settings) in enumerate(
         zip(saved.config["reads"], saved.config["activations"], strict=True)

@@ -5,13 +5,15 @@ config is complete, and a folder that was interrupted while being replaced is re
 """
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from modelassay.core.errors import CorruptFileError, OutputExistsError
+from modelassay.core.errors import CorruptFileError, OutputExistsError, UnknownNameError
 from modelassay.core.files import (
     read_json,
     read_tensors,
@@ -78,6 +80,28 @@ def write_folder(saved: Saved, directory: str | Path, *, force: bool) -> None:
     # Not `write_json`, which rounds: a recipe must come back equal to the last digit.
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(directory / CONFIG_FILE, text + "\n")
+
+
+@contextmanager
+def naming_what_is_missing(directory: str | Path, kind: str) -> Generator[None]:
+    """Inside the ``with`` block, an entry that a folder lacks is named with the folder.
+
+    Raises:
+        CorruptFileError: for a `KeyError` of the block's.
+    """
+    try:
+        yield
+    except CorruptFileError as error:  # says what, and not yet where
+        if str(directory) in str(error):
+            raise
+        raise CorruptFileError(f"{str(directory)!r}: {error}") from error
+    except UnknownNameError:  # a KeyError that speaks for itself
+        raise
+    except KeyError as error:
+        raise CorruptFileError(
+            f"The {kind} in {str(directory)!r} must have the entry {error.args[0]!r}; got "
+            "none. Make it again."
+        ) from error
 
 
 def read_folder(directory: str | Path) -> Saved:

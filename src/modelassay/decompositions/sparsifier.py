@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from modelassay.core.errors import UnknownNameError, ValueRangeError
+from modelassay.core.errors import CorruptFileError, UnknownNameError, ValueRangeError
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.encoders import encode_slots
 
@@ -148,7 +148,15 @@ def read_sparsifier(
 
     Raises:
         UnknownNameError: if no sparsifier of that kind is registered.
+        CorruptFileError: if it does not have these settings and tensors.
     """
     if kind not in SPARSIFIERS:
         raise UnknownNameError("A sparsifier's kind", kind, SPARSIFIERS)
-    return SPARSIFIERS[kind].read(settings, tensors)
+    try:
+        return SPARSIFIERS[kind].read(settings, tensors)
+    except (KeyError, TypeError) as error:
+        missing = f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+        raise CorruptFileError(
+            f"A sparsifier of the kind {kind!r} must have its own settings and tensors; got "
+            f"{sorted({*settings, *tensors})}: {missing}. Make the dictionary again."
+        ) from error

@@ -9,7 +9,7 @@ from modelassay.core.errors import CorruptFileError, UnknownNameError
 from modelassay.decompositions import recipes, residual_pursuit, sparsifiers
 from modelassay.decompositions.decomposition import Decomposition
 from modelassay.decompositions.dictionary import RECIPES, WEIGHTS, Dictionary, Recipe
-from modelassay.decompositions.folder import Saved, read_folder
+from modelassay.decompositions.folder import Saved, naming_what_is_missing, read_folder
 from modelassay.decompositions.inference_time import BASE, Pursuit
 from modelassay.decompositions.linear import PCA, Neurons
 from modelassay.decompositions.local_interaction import LocalInteractionBasis
@@ -28,15 +28,8 @@ def load_decomposition(directory: str | Path) -> Decomposition:
         UnknownNameError: if it holds a kind that this version does not know.
     """
     saved = read_folder(directory)
-    try:
+    with naming_what_is_missing(directory, saved.kind):
         return _read(saved)
-    except UnknownNameError:  # a KeyError that speaks for itself
-        raise
-    except KeyError as error:
-        raise CorruptFileError(
-            f"The {saved.kind} in {str(directory)!r} must have the entry {error.args[0]!r}; got "
-            "none. Make it again."
-        ) from error
 
 
 def _read(saved: Saved) -> Decomposition:
@@ -85,7 +78,14 @@ def _read_recipe(config: Mapping[str, Any] | None) -> Recipe | None:
     if config["kind"] not in RECIPES:
         raise UnknownNameError("A recipe's kind", config["kind"], RECIPES)
     fields = {name: _read_field(value) for name, value in config.items()}
-    return RECIPES[fields.pop("kind")](**fields)
+    kind: str = fields.pop("kind")
+    try:
+        return RECIPES[kind](**fields)
+    except TypeError as error:
+        raise CorruptFileError(
+            f"The recipe {kind} of a dictionary must have its own fields; got {sorted(fields)}: "
+            f"{error}. Use the release of modelassay that wrote it, or make it again."
+        ) from error
 
 
 def _read_field(value: Any) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from modelassay.core.errors import CorruptFileError
 from modelassay.decompositions import sparsifiers
-from modelassay.decompositions.folder import read_folder
+from modelassay.decompositions.folder import Saved, naming_what_is_missing, read_folder
 from modelassay.decompositions.sparsifier import read_sparsifier
 from modelassay.decompositions.temporal import KIND, TemporalDictionary
 
@@ -25,6 +25,11 @@ def load_temporal(directory: str | Path) -> TemporalDictionary:
             f"{str(directory)!r} must hold a {KIND}; got a {saved.kind}. "
             "Read it with load_decomposition."
         )
+    with naming_what_is_missing(directory, KIND):
+        return _read(saved)
+
+
+def _read(saved: Saved) -> TemporalDictionary:
     config, tensors = saved.config, saved.tensors
     settings = dict(config["activation"])
     own = {
@@ -44,7 +49,7 @@ def load_temporal(directory: str | Path) -> TemporalDictionary:
         site=saved.reads,
         name=saved.name,
     )
-    dictionary.load_state_dict(tensors)
+    dictionary.load_state_dict({name: tensors[name] for name in dictionary.state_dict()})
     dictionary.subject_fingerprint = saved.subject_fingerprint
     dictionary.provenance = saved.provenance
     return dictionary

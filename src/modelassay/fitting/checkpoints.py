@@ -5,7 +5,7 @@ its SHA-256. The tensors are written first, under a name of their own; replacing
 one atomic step that makes the new checkpoint current. Nothing is pickled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def read_checkpoint(directory: Path, configuration: Mapping[str, Any]) -> Checkp
             f"{str(directory)!r} must hold a checkpoint of format {FORMAT_VERSION}; got format "
             f"{index.get('format_version')!r}. Resume with the version that wrote it."
         )
-    _require_fields(index, directory)
+    require_fields(index, ("configuration", "step", "tensors", "sha256", "state"), directory)
     require_same_run(index["configuration"], configuration, directory)
     tensors = directory / index["tensors"]
     found = f"the SHA-256 {sha256_of_file(tensors)}" if tensors.is_file() else "no such file"
@@ -99,13 +99,26 @@ def read_checkpoint(directory: Path, configuration: Mapping[str, Any]) -> Checkp
     )
 
 
-def _require_fields(index: Mapping[str, Any], directory: Path) -> None:
-    expected = ("configuration", "step", "tensors", "sha256", "state")
+def require_fields(
+    found: Mapping[str, Any], expected: Sequence[str], directory: Path, *, of: str = ""
+) -> None:
+    """Refuse an index of which an entry was lost.
+
+    Args:
+        found: the index, or a part of it.
+        expected: what it must have.
+        directory: of the checkpoint.
+        of: which part of the index it is, for the message.
+
+    Raises:
+        CorruptFileError: if a field is missing; names it.
+    """
     for field in expected:
-        if field not in index:
+        if field not in found:
+            place = f"{of} in {str(directory / INDEX)!r}" if of else repr(str(directory / INDEX))
             raise CorruptFileError(
-                f"{str(directory / INDEX)!r} must have the fields {', '.join(expected)}; got no "
-                f"{field!r}. Restore it from a copy, or remove the folder and begin again."
+                f"{place} must have the fields {', '.join(expected)}; got no {field!r}. "
+                "Restore it from a copy, or remove the folder and begin again."
             )
 
 

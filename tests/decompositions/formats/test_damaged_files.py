@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modelassay.core.errors import CorruptFileError, ModelassayError, NonFiniteError, ShapeError
+from modelassay.core.files import sha256_of_file
 from modelassay.decompositions.cross_layer_storage import load_cross_layer, save_cross_layer
 from modelassay.decompositions.formats.circuit_tracer_cross_layer import (
     read_circuit_tracer_cross_layer,
@@ -22,6 +23,9 @@ from modelassay.decompositions.formats.llamascopium_cross_layer import (
     read_llamascopium_cross_layer,
 )
 from modelassay.decompositions.formats.registry import READERS
+from modelassay.decompositions.recipe_temporal import Temporal
+from modelassay.decompositions.recipes import TopK
+from modelassay.decompositions.temporal_storage import load_temporal
 from modelassay.decompositions.transcoder import SkipTranscoder
 from modelassay.subjects.site import Site
 from tests.decompositions.formats import test_cross_layer_formats as cross_layer
@@ -29,7 +33,7 @@ from tests.decompositions.formats import test_gemma_scope as gemma
 from tests.decompositions.formats import test_llama_scope as llama
 from tests.decompositions.formats import test_llamascopium as llamascopium
 from tests.decompositions.formats import test_single_files as single
-from tests.decompositions.formats.peers import D, F, Trap, dictionary_of, random_weights
+from tests.decompositions.formats.peers import SITE, D, F, Trap, dictionary_of, random_weights
 
 PEERS = Path(__file__).parent / "fixtures" / "peers"
 
@@ -90,6 +94,12 @@ def our_skip(folder):
     return folder
 
 
+def our_temporal(folder):
+    recipe = Temporal(width=F, k=3, heads=2, bottleneck=2)
+    recipe.build(torch.zeros(D), 1.0, torch.Generator().manual_seed(0), SITE).save(folder)
+    return folder
+
+
 def our_layers(folder):
     made = cross_layer.write_circuit_tracer(folder / "source", cross_layer.random_layers())
     save_cross_layer(read_circuit_tracer_cross_layer(made), folder)
@@ -110,9 +120,18 @@ CASES = {
         read=load_cross_layer, write=our_layers, weights="weights.safetensors",
         config="config.json", sealed=True,
     ),
+    "modelassay, temporal": Case(
+        read=load_temporal, write=our_temporal, weights="weights.safetensors",
+        config="config.json", sealed=True,
+    ),
     "saelens": Case(
         read=READERS["saelens"], write=peer("saelens/jumprelu"),
         weights="jumprelu/sae_weights.safetensors", config="jumprelu/cfg.json",
+        widths=("d_in", "d_sae"),
+    ),
+    "saelens, pursuit": Case(
+        read=READERS["saelens"], write=peer("saelens/matching_pursuit"),
+        weights="matching_pursuit/sae_weights.safetensors", config="matching_pursuit/cfg.json",
         widths=("d_in", "d_sae"),
     ),
     "dictionary_learning": Case(
@@ -360,6 +379,61 @@ def test_our_own_folders_are_sealed(made):
     name = next(iter(content))
     store(path, content | {name: content[name] + 1})
     refuse(case, given, CorruptFileError, path.name, "SHA-256")
+
+
+def entries_of(content, prefix=()):
+    """The paths of all entries of nested objects."""
+    for key, value in content.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from entries_of(value, (*prefix, key))
+
+
+@pytest.mark.parametrize("made", [n for n, c in CASES.items() if c.sealed], indirect=True)
+def test_an_entry_that_our_own_config_lacks_is_named(made):
+    case, given, path = made
+    config = path.parent / "config.json"
+    whole = config.read_text()
+    for entry in entries_of(json.loads(whole)["config"]):
+        content = json.loads(whole)
+        *outer, last = ("config", *entry)
+        inner = content
+        for part in outer:
+            inner = inner[part]
+        del inner[last]
+        config.write_text(json.dumps(content))
+        refuse(case, given, CorruptFileError, str(path.parent), repr(last))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda recipe: recipe.pop("kind"), "entry 'kind'; got none"),
+        (lambda recipe: recipe.pop("width"), "TopK.* must have its own fields; got .*'width'"),
+        (lambda recipe: recipe.update(noise=1), "TopK.* must have its own fields; got .*'noise'"),
+        (lambda recipe: recipe.update(kind="Topk"), "Did you mean 'TopK'"),
+    ],
+)
+def test_a_recipe_that_was_altered_is_refused_by_name(change, message, tmp_path):
+    build = TopK(width=F, k=3).build
+    build(D, D, torch.zeros(D), torch.Generator().manual_seed(0), SITE).save(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    change(content["config"]["recipe"])
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ModelassayError, match=message):
+        READERS["modelassay"](str(tmp_path))
+
+
+@pytest.mark.parametrize("made", [n for n, c in CASES.items() if c.sealed], indirect=True)
+def test_a_tensor_that_our_own_folders_lack_is_named(made):
+    case, given, path = made
+    content = load(path)
+    for name in content:
+        store(path, {key: value for key, value in content.items() if key != name})
+        config = json.loads((path.parent / "config.json").read_text())
+        config["weights_sha256"] = sha256_of_file(path)
+        (path.parent / "config.json").write_text(json.dumps(config))
+        refuse(case, given, CorruptFileError, str(path.parent), name.split(".")[-1])
 
 
 def test_every_format_is_damaged_here():

@@ -182,6 +182,45 @@ def test_an_index_that_lacks_a_part_is_refused(tmp_path: Path):
         read_part(tmp_path, CONFIGURATION, None)
 
 
+@pytest.mark.parametrize("field", ["configuration", "step", "files", "tensors", "state"])
+def test_an_index_that_lacks_a_field_is_refused_by_name(tmp_path: Path, field: str):
+    write_parts(tmp_path, 2)
+    index = read_json(tmp_path / "checkpoint.json")
+    del index[field]
+    write_json(tmp_path / "checkpoint.json", index)
+    message = rf"checkpoint\.json' must have the fields configuration.*; got no '{field}'\. Restore"
+    with pytest.raises(CorruptFileError, match=message):
+        read_part(tmp_path, CONFIGURATION, OnePart((0, 2)))
+
+
+@pytest.mark.parametrize("field", ["shape", "axis", "parts"])
+def test_a_tensor_of_the_index_that_lacks_a_field_is_named(tmp_path: Path, field: str):
+    write_parts(tmp_path, 2)
+    index = read_json(tmp_path / "checkpoint.json")
+    del index["tensors"]["TopK 50 (k=2).W_dec"][field]
+    write_json(tmp_path / "checkpoint.json", index)
+    message = rf"'TopK 50 \(k=2\)\.W_dec' in '.*checkpoint\.json' must have .*; got no '{field}'"
+    with pytest.raises(CorruptFileError, match=message):
+        read_part(tmp_path, CONFIGURATION, None)
+
+
+def test_an_index_without_a_checksum_or_a_place_is_refused_by_name(tmp_path: Path):
+    write_parts(tmp_path, 2)
+    whole = read_json(tmp_path / "checkpoint.json")
+    index = json.loads(json.dumps(whole))
+    del index["files"]["step_000000003.part_1_of_2.safetensors"]
+    write_json(tmp_path / "checkpoint.json", index)
+    with pytest.raises(CorruptFileError, match=r"SHA-256 of every file; got none of 'step_.*_1_of"):
+        read_part(tmp_path, CONFIGURATION, None)
+    index = json.loads(json.dumps(whole))
+    index["tensors"]["TopK 50 (k=2).b_dec"]["parts"] = {}
+    write_json(tmp_path / "checkpoint.json", index)
+    with pytest.raises(
+        CorruptFileError, match=r"which file holds 'TopK 50 \(k=2\)\.b_dec'; got none"
+    ):
+        read_part(tmp_path, CONFIGURATION, None)
+
+
 def test_other_configuration_is_refused_by_field(tmp_path: Path):
     write_parts(tmp_path, 4)
     changed = CONFIGURATION | {"recipes": {"topk": {"width": 50, "k": 4}}}

@@ -20,6 +20,7 @@ from modelassay.fitting.checkpoints import (
     INDEX,
     Checkpoint,
     read_checkpoint,
+    require_fields,
     require_same_run,
 )
 from modelassay.fitting.distributed.collectives import gathered_texts
@@ -133,11 +134,13 @@ def read_part(
     index = read_json(directory / INDEX)
     if index.get("format_version") != FORMAT_VERSION:
         return _part_of_one_file(read_checkpoint(directory, configuration), mesh)
+    require_fields(index, ("configuration", "step", "files", "tensors", "state"), directory)
     require_same_run(index["configuration"], configuration, directory)
     parts, part = (1, 0) if mesh is None else (mesh.latent_shards, mesh.latent_shard)
     files = SlicedFiles(directory, index["files"])
     tensors: dict[str, Tensor] = {}
     for name, entry in index["tensors"].items():
+        require_fields(entry, ("shape", "axis", "parts"), directory, of=repr(name))
         axis = entry["axis"]
         wanted = None if axis is None else divided(entry["shape"][axis], parts)[part]
         tensors[name] = files.assemble(name, entry["shape"], axis, entry["parts"], wanted)

@@ -45,8 +45,12 @@ class SlicedFiles:
             CorruptFileError: if a file is missing, altered or holds something else.
         """
         if axis is None or wanted is None:
-            (file,) = parts
-            return self._read(file, name, list(shape), None, range(0))
+            if not parts:
+                raise CorruptFileError(
+                    f"The index of {str(self._directory)!r} must say which file holds {name!r}; "
+                    "got none. Restore the folder from a copy, or remove it and begin again."
+                )
+            return self._read(next(iter(parts)), name, list(shape), None, range(0))
         found: list[Tensor] = []
         reached = wanted.start
         for file, (start, stop) in sorted(parts.items(), key=lambda part: part[1][0]):
@@ -93,6 +97,12 @@ class SlicedFiles:
         if file in self._verified:
             return
         path = self._directory / file
+        if file not in self._checksums:
+            raise CorruptFileError(
+                f"The index of {str(self._directory)!r} must have a SHA-256 of every file; got "
+                f"none of {file!r}, which holds a part of {name!r}. "
+                "Restore the folder from a copy, or remove it and begin again."
+            )
         found = f"the SHA-256 {sha256_of_file(path)}" if path.is_file() else "no such file"
         if found != f"the SHA-256 {self._checksums[file]}":
             raise CorruptFileError(
