@@ -83,6 +83,11 @@ def best_rates(
     return best
 
 
+def label(job: Job) -> str:
+    """A trainer, and how many rows it sees again and again, if not all."""
+    return job.trainer if job.distinct is None else f"{job.trainer} on {job.distinct:,} rows"
+
+
 def print_curves(
     jobs: Sequence[Job], found: Sequence[Sequence[dict[str, Any]]], rows: Rows
 ) -> None:
@@ -93,18 +98,25 @@ def print_curves(
     )
     for job, points in zip(jobs, found, strict=True):
         for point in points:
-            harvested = point["seconds"] + point["tokens"] / rows.tokens_per_second
+            harvested = min(point["tokens"], job.distinct or rows.n_fit)
+            point["harvested"] = point["seconds"] + harvested / rows.tokens_per_second
             print(
-                f"| {job.trainer} | {job.rate:g} | {point['tokens']:,} | {point['seconds']:.1f} | "
-                f"{harvested:.1f} | {point['error']:.4f} | {point['l0']:.1f} | "
+                f"| {label(job)} | {job.rate:g} | {point['tokens']:,} | {point['seconds']:.1f} | "
+                f"{point['harvested']:.1f} | {point['error']:.4f} | {point['l0']:.1f} | "
                 f"{point['dead']:.3f} |"
             )
-    print("\n| the error at which it ends | is reached by | seconds | tokens |\n|---|---|---|---|")
+    print(
+        "\n| the error at which it ends | is reached by | seconds | with our harvest | tokens |\n"
+        "|---|---|---|---|---|"
+    )
     for target, ends in zip(jobs, found, strict=True):
         for job, points in zip(jobs, found, strict=True):
             reached = next((p for p in points if p["error"] <= ends[-1]["error"]), None)
-            said = f"{reached['seconds']:.1f} | {reached['tokens']:,}" if reached else "– | –"
-            print(f"| {target.trainer}, {ends[-1]['error']:.4f} | {job.trainer} | {said} |")
+            said = "– | – | –"
+            if reached:
+                times = f"{reached['seconds']:.1f} | {reached['harvested']:.1f}"
+                said = f"{times} | {reached['tokens']:,}"
+            print(f"| {label(target)}, {ends[-1]['error']:.4f} | {label(job)} | {said} |")
 
 
 def main() -> None:
@@ -113,6 +125,10 @@ def main() -> None:
     add_option(parser)
     parser.add_argument("--tokens", type=int, default=1_000_000, help="seen in training")
     parser.add_argument("--rows", type=int, default=1_000_000, help="distinct ones harvested")
+    parser.add_argument(
+        "--distinct", type=int, nargs="*", default=[],
+        help="train ours on so few rows, again and again, besides",
+    )  # fmt: skip
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--batch", type=int, default=2048)
@@ -142,6 +158,8 @@ def main() -> None:
     )  # fmt: skip
     rates = best_rates(job, trainers, peers, options)
     jobs = [replace(job, trainer=t, rate=rates[t]) for t in trainers]
+    ours = [j for j in jobs if j.trainer == "modelassay"]
+    jobs += [replace(j, distinct=n) for j in ours for n in options.distinct]
     print_curves(jobs, train(jobs, options.windows, peers, options), rows)
     print(
         "\nNot measured: the other libraries' own ways from a model to activations; see README.md."

@@ -73,7 +73,7 @@ def data_of(job: Job) -> tuple[Tensor, Tensor]:
     """Rows to train on and to judge by."""
     if job.data is not None:
         content = load_file(Path(job.data))
-        return content["fit"], content["heldout"]
+        return content["fit"][: job.distinct], content["heldout"]
     generator = torch.Generator().manual_seed(job.seed)
     return torch.randn(4 * job.batch, job.d, generator=generator), torch.zeros(0, job.d)
 

@@ -29,6 +29,8 @@ class Job:
     """Whether k latents a token are active at the start, by thresholds or else by biases."""
     data: str | None = None
     """A safetensors file with ``fit`` and ``heldout`` rows; None draws normal ones."""
+    distinct: int | None = None
+    """How many of the file's rows are used, again and again; all if None."""
 
     @property
     def warmup_steps(self) -> int:
