@@ -49,6 +49,38 @@ def test_patching_prints_the_documented_json_and_writes_a_page(tmp_path: Path, b
     assert "--force" in again.stderr
 
 
+def test_mediation_and_paths_are_measured_when_asked_for(tmp_path: Path, brackets: Path):
+    page = tmp_path / "patch.html"
+    result = run(
+        "patch", "bundled", "--pairs", brackets, "--parts", "mlp_out.1,resid_post.4,resid_post.5",
+        "--everywhere", "--mediate", "--receiver", "resid_pre.5", "--out", page, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    TypeAdapter(PatchResult).validate_python(content, strict=True, extra="forbid")
+    shares = {cell["part"]: cell["share"] for cell in content["cells"]}
+    _, middle, last = content["mediation"]
+    # The stream carries everything, so that everything passes through it and nothing beside it.
+    for whole in (middle, last):
+        assert whole["mediated"]["value"] == pytest.approx(1, abs=1e-4)
+        assert whole["direct"]["value"] == pytest.approx(0, abs=1e-3)
+        assert whole["total"]["value"] == pytest.approx(-content["total"], abs=1e-4)
+    paths = {cell["part"]: cell["share"] for cell in content["paths"]}
+    assert set(paths) == {"mlp_out.1", "resid_post.4"}  # the last does not come before it
+    assert paths["resid_post.4"] == pytest.approx(shares["resid_post.4"], abs=1e-4)
+    assert paths["mlp_out.1"] != pytest.approx(shares["mlp_out.1"], abs=1e-3)
+    html = page.read_text("utf-8")
+    assert "could not be made" not in html
+    assert "Path patching to resid_pre.5" in html
+    assert "Direct and indirect effects" in html
+    late = run(
+        "patch", "bundled", "--pairs", brackets, "--parts", "resid_post.5", "--receiver",
+        "resid_pre.2", "--out", tmp_path / "late.html",
+    )  # fmt: skip
+    assert late.exit_code == 1
+    assert "must come before the receiver" in late.stderr
+
+
 def test_steering_prints_the_documented_json_and_writes_curves(tmp_path: Path):
     texts = tmp_path / "texts"
     texts.mkdir()
@@ -80,6 +112,8 @@ def test_what_is_missing_is_said(tmp_path: Path, brackets: Path):
     assert "must be told what to steer" in nothing.stderr
     empty = run("steer", "bundled", "--target", ")", "--out", out)
     assert "at least one prompt" in empty.stderr
+    picture = run("patch", "bundled", "--pairs", brackets, "--out", tmp_path / "patch.pdf")
+    assert "The ending of --out must be one of: .html, .svg, .png" in picture.stderr
     unknown = run("patch", "bundled", "--pairs", brackets, "--parts", "resid_pots", "--out", out)
     assert unknown.exit_code == 1
     assert "Role must be one of" in unknown.stderr

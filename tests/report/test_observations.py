@@ -63,7 +63,7 @@ def test_a_joined_page_is_kept_and_linked_both_ways(run: Path):
     shown = (run / "report.html").read_text("utf-8")
     assert '<a href="observations/probe.html">Probes</a>' in shown
     assert "It is &lt;b&gt;encoded&lt;/b&gt;." in shown
-    assert "modelassay probe · 2026-01-02 03:04 UTC" in shown
+    assert "modelassay probe · probe.html · 2026-01-02 03:04 UTC" in shown
     assert "could not be made" not in shown
     assert shown.index('id="observations"') < shown.index('id="methods"')
 

@@ -36,7 +36,8 @@ def run_and_write(
     report = superposition_report(studies)
     page = report.write(out / _PAGE, force=True)
     provenance = studies[0].provenance
-    join_page(join, report, None, provenance, command="superposition", out=out)
+    summary = "; ".join(study.title for study in studies)
+    join_page(join, report, None, provenance, command="superposition", out=out, summary=summary)
     return {
         "schema_version": SCHEMA_VERSION,
         "size": size,

@@ -25,7 +25,7 @@ from modelassay.report.parts import (
 from modelassay.report.report import Report
 
 REFERENCES = ("bolukbasi2021", "bricken2023")
-_PAIRS = 100  # rows of the table of pairs (ours)
+_PAIRS = 30  # rows of the table of pairs (ours)
 _RARE = 0.001  # of the tokens: a unit that is active on fewer is called rare (ours)
 # The keys name colours of the page.
 CLASSES = (
@@ -123,6 +123,8 @@ def _pairs(found: Found, names: tuple[str, ...]) -> Table:
     assert together is not None
     rows: list[tuple[str, ...]] = []
     for (first, second), phi in zip(pairs.tolist(), correlations.tolist(), strict=True):
+        if phi <= 0:
+            break
         both = int(together[min(first, second), max(first, second)])
         rates = (percent(float(statistics.rates[unit])) for unit in (first, second))
         rows.append((names[first], names[second], number(phi), f"{both:,}", *rates))
@@ -131,7 +133,7 @@ def _pairs(found: Found, names: tuple[str, ...]) -> Table:
         columns=("unit", "and", "phi", "tokens with both", "active on", "and on"),
         rows=tuple(rows),
         caption="phi is the correlation of being active: 0 for units that are independent of each "
-        "other. The strongest pairs.",
+        "other. The strongest pairs; the JSON has more.",
     )
 
 

@@ -69,7 +69,7 @@ def _table(reading: LensReading) -> Table:
         ranks = reading.rank[depth]
         known = ranks[ranks >= 0]
         median = float(known.float().median()) if len(known) else float("nan")
-        rows.append((reading.depths[depth], *(number(mean) for mean in means), f"{median:g}"))
+        rows.append((reading.depths[depth], *(number(mean) for mean in means), f"{median:,g}"))
     return Table(
         title=f"{reading.lens[0].upper()}{reading.lens[1:]} lens",
         columns=(

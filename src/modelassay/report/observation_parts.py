@@ -11,7 +11,7 @@ class ObservationEntry:
     summary: str
     """What was found."""
     made: str
-    """By which command, and when."""
+    """By which command, in which file, and when."""
     address: str
     """Where the page lies, relative to the report; empty if it is missing."""
     problem: str = ""

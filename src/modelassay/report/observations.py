@@ -192,7 +192,8 @@ def _entry(file: Path, content: dict[str, Any], seen_from: Path) -> ObservationE
     return ObservationEntry(
         title=content["title"],
         summary=content["summary"],
-        made=f"modelassay {content['command']} · {content['created'].replace('T', ' ')[:16]} UTC",
+        made=f"modelassay {content['command']} · {page.name} · "
+        f"{content['created'].replace('T', ' ')[:16]} UTC",
         address=Path(address).as_posix() if there else "",
         problem="" if there else f"The page {page.name} is missing: run the command again.",
     )

@@ -75,7 +75,7 @@ def _numbers(study: Study) -> Part:
     columns = tuple(dict.fromkeys(key for row in study.rows for key in row))
     rows = tuple(
         tuple(
-            value if isinstance(value, str) else number(value)
+            value if isinstance(value, str) else _shown(value)
             for value in (row.get(column, "") for column in columns)
         )
         for row in study.rows
@@ -86,6 +86,10 @@ def _numbers(study: Study) -> Part:
         rows=rows,
         caption="Losses are summed over features and measured on inputs drawn after training.",
     )
+
+
+def _shown(value: float) -> str:
+    return f"{value:,g}" if float(value).is_integer() and abs(value) < 1e6 else number(value)
 
 
 def _methods(studies: Sequence[Study]) -> tuple[Part, ...]:

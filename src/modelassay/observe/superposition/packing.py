@@ -57,7 +57,7 @@ def _shares(setup: Setup, runs: Runs) -> tuple[Row, ...]:
 
 def _counted(names: list[str]) -> str:
     counts = sorted({name: names.count(name) for name in names}.items(), key=lambda kv: -kv[1])
-    return ", ".join(f"{count} {name}" for name, count in counts[:5])
+    return ", ".join(f"{count} × {name}" for name, count in counts[:5])
 
 
 def _tensors(runs: Runs, setup: Setup) -> dict[str, Tensor]:
