@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
 from modelassay.audit.result import load_audit
+from modelassay.cli.citations import METHODS
 from modelassay.cli.main import app
 from modelassay.cli.schemas import AuditResult, CiteResult, ReportResult
 from modelassay.core.references import REFERENCES
@@ -152,6 +153,17 @@ def test_cite_without_arguments_prints_every_reference():
 
 def test_cite_of_a_method_prints_its_papers():
     assert "@misc{gao2024," in run("cite", "topk").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("lens", "belrose2023"), ("patch", "vig2020"), ("steer", "rimsky2024")]
+)
+def test_cite_of_a_command_prints_its_papers(command: str, key: str):
+    assert f"{{{key}," in run("cite", command).stdout
+
+
+def test_every_method_and_command_cites_known_papers():
+    assert {key for keys in METHODS.values() for key in keys} <= set(REFERENCES)
 
 
 def test_cite_of_an_unknown_name_suggests_near_misses():

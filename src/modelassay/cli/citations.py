@@ -24,6 +24,7 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
+from modelassay.report import contrast, examples, lens, patching, probes, steering, superposition
 
 METHODS = {
     "topk": TopK.references,
@@ -43,6 +44,13 @@ METHODS = {
     "neurons": Neurons.references,
     "random": RandomDictionary.references,
     "pursuit": Pursuit.references,
+    "contrast": contrast.REFERENCES,
+    "examples": examples.REFERENCES,
+    "lens": lens.REFERENCES,
+    "patch": patching.REFERENCES,
+    "probe": probes.REFERENCES,
+    "steer": steering.REFERENCES,
+    "superposition": superposition.REFERENCES,
 }
 
 _DESCRIPTIONS = ("audit.json", "dictionary/config.json", "config.json")

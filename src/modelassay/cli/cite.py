@@ -13,7 +13,8 @@ def cite(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of audits or dictionaries, methods (topk, pca …), keys. Default: all.",
+            help="Folders of audits or dictionaries, methods (topk, pca …), commands (lens, "
+            "patch …), keys. Default: all.",
             show_default=False,
         ),
     ] = None,

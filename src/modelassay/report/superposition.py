@@ -22,7 +22,7 @@ from modelassay.report.picture_parts import Picture, PictureWall
 from modelassay.report.report import Report
 from modelassay.report.superposition_figures import WIDTH, draw
 
-_REFERENCES = ("elhage2022",)
+REFERENCES = ("elhage2022",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +120,7 @@ def _methods(studies: Sequence[Study]) -> tuple[Part, ...]:
             caption="",
         ),
         provenance_table(studies[0].provenance),
-        references(_REFERENCES),
+        references(REFERENCES),
     )
 
 
