@@ -55,12 +55,12 @@ class TrainingOptions:
     pre_activation_coefficient: float = 3e-3
     """Where `dead_latents` is "pre_activation" (ours: the reference's 3e-6 is for runs of 10^5
     steps, and does nothing in 10^3)."""
-    resampling_share: float = 0.25
+    resampling_share: float = 0.1
     """Steps from one resampling to the next, as a share of the run's, where `dead_latents` is
     "resample" (ours)."""
-    resampling_gain: float = 0.2
+    resampling_gain: float = 0.05
     """Norm of a resampled latent's encoder column, as a multiple of the living ones' mean
-    (Bricken et al. 2023)."""
+    (ours; 0.2 in Bricken et al. 2023)."""
     bad_batches: BadBatchPolicy = "stop"
     """What is done about batches with NaN or Inf: stop with an error that names them, or leave
     them out, as if they had not come, and count them."""
