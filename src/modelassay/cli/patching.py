@@ -86,6 +86,8 @@ def patched(job: PatchJob) -> PatchResult:
     else:
         read = read_dictionary(job.dictionary)
         chosen = strongest_latents(subject, pairs, read, job.latents, measure, job.direction)
+    by_path = job.paths or receiver is not None
+    senders = senders_to(chosen, receiver) if by_path else []
     effects = patch_parts(
         subject, pairs, chosen, columns=columns, measure=measure, direction=job.direction,
         progress=default_progress(),
@@ -95,10 +97,10 @@ def patched(job: PatchJob) -> PatchResult:
         mediate(subject, pairs, [part], measure=measure) for part in (chosen if job.mediate else ())
     ]
     paths = None
-    if job.paths or receiver is not None:
+    if by_path:
         paths = patch_paths(
-            subject, pairs, senders_to(chosen, receiver), receiver, columns=columns,
-            measure=measure, direction=job.direction,
+            subject, pairs, senders, receiver, columns=columns, measure=measure,
+            direction=job.direction,
         )  # fmt: skip
     provenance = Provenance.collect(
         seed=job.seed, device=job.device, model=subject.fingerprint(), pairs=job.pairs.name,

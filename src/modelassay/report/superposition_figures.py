@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from modelassay.observe.superposition.measures import FRACTIONS
 from modelassay.observe.superposition.study import Drawing, Study
-from modelassay.report.axes import Axis, tick_label
+from modelassay.report.axes import Axis
+from modelassay.report.superposition_frame import Frame, hexadecimal, mixed
 from modelassay.report.svg import (
     AMBER,
     BLUE,
@@ -33,39 +33,6 @@ _MOST_CELLS = 100  # rows or columns of a heat map; more would be smaller than a
 def draw(study: Study) -> str:
     """The drawing of a study, in the manner that it names."""
     return _DRAWN[study.drawing](study)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Frame:
-    """A plot's place on the paper and its axes."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-    x: Axis
-    y: Axis
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        across = self.left + self.x.position(x) * self.width
-        return round(across, 2), round(self.top + (1 - self.y.position(y)) * self.height, 2)
-
-    def axes(self, x_title: str, y_title: str) -> list[str]:
-        bottom = self.top + self.height
-        parts = [path(f"M{self.left:g} {self.top:g}V{bottom:g}H{self.left + self.width:g}", LINE)]
-        for tick in self.x.ticks():
-            parts.append(text(self.at(tick, 0)[0], bottom + 15, tick_label(tick), anchor="middle"))
-        for tick in self.y.ticks():
-            y = self.at(self.x.low, tick)[1]
-            parts.append(text(self.left - 6, y + 4, tick_label(tick), anchor="end"))
-        middle = self.left + self.width / 2
-        parts.append(text(middle, bottom + 32, x_title, anchor="middle", colour=MUTED))
-        parts.append(text(self.left - 34, self.top - 8, y_title, colour=MUTED))
-        return parts
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{part:02x}" for part in colour)
 
 
 def _by_rank(index: int, count: int) -> str:
@@ -96,7 +63,7 @@ def polygons(study: Study) -> str:
         count = weights.shape[1]
         for feature in range(count):
             colour = (
-                _hex(_HUES[feature // set_size % len(_HUES)])
+                hexadecimal(_HUES[feature // set_size % len(_HUES)])
                 if set_size
                 else _by_rank(feature, count)
             )
@@ -145,7 +112,7 @@ def strips(study: Study) -> str:
         for feature in range(n):
             length = float(norm[index, feature]) / 1.5 * size
             share = min(1.0, float(crowded[index, feature]))
-            colour = _mixed(BLUE, RED, share)
+            colour = mixed(BLUE, RED, share)
             y = top + size + 6 + feature * cell
             tip = f"feature {feature}: norm {float(norm[index, feature]):.2f}, "
             tip += f"interference {float(crowded[index, feature]):.2f}"
@@ -156,16 +123,10 @@ def strips(study: Study) -> str:
     return document(WIDTH, rows * high + 12, parts, study.title)
 
 
-def _mixed(first: tuple[int, int, int], second: tuple[int, int, int], share: float) -> str:
-    return _hex(
-        tuple(round(a + (b - a) * share) for a, b in zip(first, second, strict=True))  # type: ignore[arg-type]
-    )
-
-
 _SHOWN = ("own dimension", "tetrahedron", "triangle", "digon", "pentagon", "square antiprism")
 
 
-def _levels(frame: _Frame) -> list[str]:
+def _levels(frame: Frame) -> list[str]:
     parts: list[str] = []
     right = frame.left + frame.width
     for name in _SHOWN:
@@ -181,7 +142,7 @@ def dimensionality(study: Study) -> str:
     """D of every represented feature against 1 / density, with the line of m / |W|^2."""
     density = study.tensors["density"]
     sparse = (1 / density).tolist()
-    frame = _Frame(
+    frame = Frame(
         left=44, top=26, width=WIDTH - 180, height=320,
         x=Axis(low=0.9, high=max(sparse) * 1.15, log=True), y=Axis(low=0.0, high=1.05),
     )  # fmt: skip
@@ -193,11 +154,11 @@ def dimensionality(study: Study) -> str:
         spread = torch.linspace(-0.045, 0.045, max(1, len(values)))
         for value, off in zip(values.tolist(), spread.tolist(), strict=False):
             across, up = frame.at(x * 10**off, value)
-            parts.append(_circle(across, up, 1.9, _hex(BLUE)))
+            parts.append(_circle(across, up, 1.9, hexadecimal(BLUE)))
     line = study.tensors["dimensions_per_feature"].clamp(0, 1.05).tolist()
     steps = [frame.at(x, value) for x, value in zip(sparse, line, strict=True)]
-    parts.append(path(_joined(steps), _hex(AMBER)))
-    parts.append(text(steps[0][0] + 8, steps[0][1] - 6, "m / |W|²", colour=_hex(AMBER)))
+    parts.append(path(_joined(steps), hexadecimal(AMBER)))
+    parts.append(text(steps[0][0] + 8, steps[0][1] - 6, "m / |W|²", colour=hexadecimal(AMBER)))
     return document(WIDTH, 400, parts, study.title)
 
 
@@ -214,7 +175,7 @@ def phase(study: Study) -> str:
     predicted = study.tensors["predicted"]
     norm, crowded = study.tensors["norm"], study.tensors["interference"]
     pale = _PHASE_COLOURS[0]
-    theory = [[_hex(_PHASE_COLOURS[int(cell)]) for cell in row] for row in predicted]
+    theory = [[hexadecimal(_PHASE_COLOURS[int(cell)]) for cell in row] for row in predicted]
     trained: list[list[str]] = []
     for sizes, shares in zip(norm.tolist(), crowded.tolist(), strict=True):
         kept = [
@@ -223,7 +184,7 @@ def phase(study: Study) -> str:
         ]
         trained.append(
             [
-                _mixed(pale, (c[0], c[1], c[2]), min(1.0, size))
+                mixed(pale, (c[0], c[1], c[2]), min(1.0, size))
                 for c, size in zip(kept, sizes, strict=True)
             ]
         )
@@ -233,7 +194,7 @@ def phase(study: Study) -> str:
     used = sorted({int(cell) for cell in predicted.flatten()} | {0, 1, 2})
     x = 50.0
     for kind in used:
-        parts.append(rectangle(x, 358, 12, 12, _hex(_PHASE_COLOURS[kind])))
+        parts.append(rectangle(x, 358, 12, 12, hexadecimal(_PHASE_COLOURS[kind])))
         parts.append(text(x + 18, 368, _PHASES[kind]))
         x += 40 + 6 * len(_PHASES[kind])
     return document(WIDTH, 382, parts, study.title)
@@ -241,7 +202,7 @@ def phase(study: Study) -> str:
 
 def _phase_panel(study: Study, cells: list[list[str]], left: float, title: str) -> list[str]:
     density, importance = study.tensors["density"], study.tensors["importance"]
-    frame = _Frame(
+    frame = Frame(
         left=left, top=26, width=280, height=280,
         x=Axis(low=float(importance.min()), high=float(importance.max()), log=True),
         y=Axis(low=float(density.min()), high=float(density.max()), log=True),
@@ -263,7 +224,7 @@ def curves(study: Study) -> str:
     logarithmic = study.settings["x_title"] != "step"
     top = float(y.max()) * 1.05
     levels = bool(study.settings["levels"])
-    frame = _Frame(
+    frame = Frame(
         left=44, top=26, width=WIDTH - 180, height=300,
         x=Axis(low=float(x.min()) if logarithmic else 0.0, high=float(x.max()), log=logarithmic),
         y=Axis(low=0.0, high=max(1.05, top)),
@@ -275,12 +236,12 @@ def curves(study: Study) -> str:
     many = len(colours) > len(_HUES)
     for index, (label, line) in enumerate(zip(study.labels, y.tolist(), strict=True)):
         points = [frame.at(a, b) for a, b in zip(x.tolist(), line, strict=True)]
-        colour = _by_rank(index, len(y)) if many else _hex(colours[label])
+        colour = _by_rank(index, len(y)) if many else hexadecimal(colours[label])
         parts.append(path(_joined(points), colour, width=1.4))
     if not many:
         for index, (label, colour) in enumerate(colours.items()):
             at = 150 + 140 * index
-            parts.append(path(f"M{at:g} 12h16", _hex(colour), width=2.4))
+            parts.append(path(f"M{at:g} 12h16", hexadecimal(colour), width=2.4))
             parts.append(text(at + 22, 16, label, colour=INK))
     return document(WIDTH, 376, parts, study.title)
 
