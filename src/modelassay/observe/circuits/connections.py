@@ -33,7 +33,7 @@ class Connection:
 
 
 def connections(
-    kernels: Float[Tensor, "in row column"], scale: Float[Tensor, " in"] | None = None
+    kernels: Float[Tensor, "in row column"], scale: Float[Tensor, " scaled"] | None = None
 ) -> tuple[Connection, ...]:
     """A unit's input channels, the strongest first.
 

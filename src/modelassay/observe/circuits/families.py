@@ -33,18 +33,25 @@ from modelassay.subjects.null_twins import null_twin
 
 LEAST_INDEX = 1 / 3
 """Twice the response to the strongest control (ours)."""
+LEAST_RESPONSE = 0.1
+"""Of the layer's 95th percentile; weaker channels are not judged (ours)."""
 LARGEST_Q = 0.05
 """False discovery rate over the channels of a layer, against the twins'."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Measured:
-    """One network's channels on the stimuli of a family. Silent channels have NaN."""
+    """One network's channels on the stimuli of a family.
+
+    Channels have NaN if they are silent or hardly respond (less than a tenth of the layer's 95th
+    percentile): the few stimuli that just pass a threshold make such a unit look selective.
+    """
 
     index: Float[Tensor, " channel"]
     """``(own - control) / (own + control + mean |response|)``, responses below grey counted as 0
     but in the mean, which is over all of the family's stimuli: a response that is small against
-    what stimuli do otherwise is no detection (ours). For orientation the selectivity index."""
+    what stimuli do otherwise is no detection (ours). For orientation the
+    selectivity index, less what it is for shuffled stimuli."""
     preferred: Float[Tensor, " channel"]
     """Angle in radians: orientation, direction or hue."""
     response: Float[Tensor, " channel"]
@@ -84,11 +91,11 @@ Measure = Callable[[nn.Module, str, int, ImageInput, int], Measured]
 def orientation(
     module: nn.Module, layer: str, size: int, image_input: ImageInput, seed: int
 ) -> Measured:
-    """Gratings, averaged over phases at the best frequency."""
+    """Gratings: selectivity beyond that of shuffled ones, over all phases and frequencies."""
     found = responses(module, layer, gratings(size), image_input=image_input)
-    tuned = tuning(found, "orientation", best=["frequency"], permutations=0, seed=seed)
-    return Measured(
-        index=tuned.selectivity, preferred=tuned.preferred, response=tuned.curves.amax(1)
+    tuned = tuning(found, "orientation", permutations=50, seed=seed)
+    return _strong(
+        tuned.selectivity - tuned.expected, tuned.preferred, found.values.flatten(1).amax(1)
     )
 
 
@@ -194,8 +201,15 @@ def family(
         measured=own,
         null=found[found.isfinite()],
         p_value=p_value,
-        q_value=torch.from_numpy(adjusted(p_value.numpy())).float(),
+        q_value=_adjusted(p_value, own.index.isfinite()),
     )
+
+
+def _adjusted(p_value: Tensor, judged: Tensor) -> Tensor:
+    """Corrected for the number of channels that respond at all; 1 for the others."""
+    found = torch.ones_like(p_value)
+    found[judged] = torch.from_numpy(adjusted(p_value[judged].numpy())).to(found.dtype)
+    return found
 
 
 def shuffled_twin(module: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -215,10 +229,15 @@ def _indexed(
     )
     typical = torch.cat([tested.flatten(1), control.flatten(1)], 1).abs().mean(1)
     options = chosen[0, 0].numel()
-    silent = typical == 0
     preferred = torch.tensor(angles)[best // options]
+    return _strong((own - against) / (own + against + typical), preferred, own)
+
+
+def _strong(index: Tensor, preferred: Tensor, response: Tensor) -> Measured:
+    """Leave out channels that hardly respond."""
+    weak = response <= LEAST_RESPONSE * response.quantile(0.95).clamp_min(0)
     return Measured(
-        index=((own - against) / (own + against + typical)).masked_fill(silent, torch.nan),
-        preferred=preferred.masked_fill(silent, torch.nan),
-        response=own,
+        index=index.masked_fill(weak, torch.nan),
+        preferred=preferred.masked_fill(weak, torch.nan),
+        response=response,
     )

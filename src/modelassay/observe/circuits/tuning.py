@@ -98,6 +98,9 @@ class Tuning:
     bandwidth: Float[Tensor, " channel"]
     """Half the width of the curve at half its height, in the axis's units; NaN if it never falls to
     half, or without a period."""
+    expected: Float[Tensor, " channel"]
+    """Mean selectivity under shuffled stimuli: a unit that fires at a single stimulus, whatever it
+    is, looks selective. NaN if nothing repeats or nothing was shuffled."""
     p_value: Float[Tensor, " channel"]
     """Share of shuffles of the stimuli with at least this selectivity; NaN if nothing repeats."""
 
@@ -138,13 +141,15 @@ def tuning(
     values = values.reshape(len(values), len(along.values), -1, repeats)
     curves = _at_best(values)
     selected = selectivity(curves, along)
+    p_value, expected = _shuffled(values, along, selected, permutations, seed)
     return Tuning(
         axis=along,
         curves=curves,
         selectivity=selected,
         preferred=_preferred(curves, along),
         bandwidth=_bandwidth(curves, along),
-        p_value=_shuffled(values, along, selected, permutations, seed),
+        expected=expected,
+        p_value=p_value,
     )
 
 
@@ -210,17 +215,24 @@ def _fall(flank: list[float]) -> float:
 
 def _shuffled(
     values: Tensor, axis: StimulusAxis, own: Tensor, permutations: int, seed: int
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     channels, count, options, repeats = values.shape
-    if repeats < 2:
-        return torch.full((channels,), torch.nan)
+    unknown = torch.full((channels,), torch.nan)
+    if repeats < 2 or permutations == 0:
+        return unknown, unknown
     drawn = derived(seed, "shuffled stimuli", axis.name)
-    reached = torch.ones(channels)
+    reached, total = torch.ones(channels), torch.zeros(channels)
     for _ in range(permutations):
         order = torch.rand(count, options, repeats, generator=drawn).argsort(0)
         shuffled = values.gather(1, order.expand(channels, -1, -1, -1))
-        reached += selectivity(_at_best(shuffled), axis) >= own - 1e-6
-    return (reached / (permutations + 1)).masked_fill(own.isnan(), torch.nan)
+        found = selectivity(_at_best(shuffled), axis)
+        reached += found >= own - 1e-6
+        total += found.nan_to_num(0.0)
+    silent = own.isnan()
+    return (
+        (reached / (permutations + 1)).masked_fill(silent, torch.nan),
+        (total / permutations).masked_fill(silent, torch.nan),
+    )
 
 
 def rank_p(
