@@ -125,10 +125,11 @@ def run_contrast(job: ContrastJob) -> tuple[str, ContrastResult]:
     }
     page.write(job.out / "contrast.html", force=True)
     write_json(job.out / "contrast.json", result)
-    join_page(job.join, page, subject, provenance, command="contrast", out=job.out)
     lines = [] if change is None else [change_headline(change)]
     lines += [] if found is None else [contrast_headline(found, sides)]
-    return "\n".join(lines), result
+    said = "\n".join(lines)
+    join_page(job.join, page, subject, provenance, command="contrast", out=job.out, summary=said)
+    return said, result
 
 
 def _page(

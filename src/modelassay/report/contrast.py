@@ -74,32 +74,37 @@ def change_report(
 
 
 def contrast_headline(found: Contrast, sides: tuple[str, str]) -> str:
-    """The outcome in a sentence."""
-    n = len(found.discovered)
-    if n == 0:
-        return (
-            f"No unit of {len(found.q_value):,} tells {sides[0]} from {sides[1]} at a false "
-            f"discovery rate of {percent(found.fdr)}."
-        )
+    """The outcome in a line."""
+    return " ".join([_discovered(found, sides), *_replicated(found)])
+
+
+def _discovered(found: Contrast, sides: tuple[str, str]) -> str:
+    n, a, b = len(found.discovered), *sides
+    tell = f"{n:,} of {len(found.q_value):,} units tell" if n else "No unit tells"
+    return f"{tell} {a} from {b} at a false discovery rate of {percent(found.fdr)}."
+
+
+def _replicated(found: Contrast) -> list[str]:
+    if not len(found.discovered):
+        return []
     share, low, high = found.replication_share
     sign, sign_low, sign_high = found.sign_share
-    return (
-        f"{n:,} of {len(found.q_value):,} units tell {sides[0]} from {sides[1]} at a false "
-        f"discovery rate of {percent(found.fdr)}; {percent(share)} [{percent(low)}, "
-        f"{percent(high)}] of them replicate on documents that chose nothing (chance: "
-        f"{percent(REPLICATION_P)}), {percent(sign)} [{percent(sign_low)}, {percent(sign_high)}] "
-        "with the same sign (chance: 50%)."
-    )
+    return [
+        f"{percent(share)} [{percent(low)}, {percent(high)}] of them replicate on documents that "
+        f"chose nothing (chance: {percent(REPLICATION_P)}), {percent(sign)} [{percent(sign_low)}, "
+        f"{percent(sign_high)}] with the same sign (chance: 50%)."
+    ]
 
 
 def contrast_parts(
     found: Contrast, names: tuple[str, ...], sides: tuple[str, str]
 ) -> tuple[Part, ...]:
     """A contrast's headline, the largest differences, and all discoveries."""
-    headline = Paragraph(role="headline", text=contrast_headline(found, sides))
+    headline = Paragraph(role="headline", text=_discovered(found, sides))
     if not len(found.discovered):
         return (headline,)
-    return headline, _comparison(found, names, sides), _discoveries(found, names, sides)
+    again = tuple(Paragraph(text=text) for text in _replicated(found))
+    return headline, *again, _comparison(found, names, sides), _discoveries(found, names, sides)
 
 
 def change_headline(change: ModelChange) -> str:
