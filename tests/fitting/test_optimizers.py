@@ -56,6 +56,28 @@ def test_adam_is_fused():
     assert group["eps"] == 6.25e-10
 
 
+def test_matrices_with_contiguous_columns_take_adams_steps_where_they_lie():
+    start = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)).t()
+    turned = nn.Parameter(start.clone(memory_format=torch.preserve_format))
+    plain = nn.Parameter(start.contiguous())
+    ours = make_optimizer(
+        "adam", [{"params": [turned], "rate": 1.0}], learning_rate=0.1, betas=(0.9, 0.99)
+    )
+    reference = torch.optim.Adam([plain], lr=0.1, betas=(0.9, 0.99), eps=6.25e-10)
+    place = turned.data_ptr()
+    for step in range(3):
+        gradient = torch.randn(3, 7, generator=torch.Generator().manual_seed(step))
+        turned.grad = torch.empty_like(turned).copy_(gradient)
+        plain.grad = gradient
+        ours.step()
+        reference.step()
+    torch.testing.assert_close(turned, plain)
+    assert turned.data_ptr() == place
+    assert turned.stride() == ours.state[turned]["exp_avg"].stride() == (1, 3)
+    assert turned.grad is not None
+    assert torch.equal(turned.grad, plain.grad)
+
+
 def test_signum_steps_against_the_sign_of_the_momentum():
     named = parameters()
     optimizer = optimizer_of("signum", named)

@@ -38,7 +38,44 @@ def make_optimizer(
 
 
 def _adam(groups: Groups, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    return torch.optim.Adam(list(groups), lr=learning_rate, betas=betas, eps=_EPS, fused=True)
+    return RowAdam(list(groups), lr=learning_rate, betas=betas, eps=_EPS, fused=True)
+
+
+@final
+class RowAdam(torch.optim.Adam):
+    """Adam that sees matrices with contiguous columns as their transposes.
+
+    The same steps; the fused kernel would copy such a matrix at each.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step, from the parameters' gradients."""
+        turned = [
+            parameter
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and _has_columns(parameter)
+        ]
+        for parameter in turned:
+            self._turn(parameter)
+        try:
+            super().step()
+        finally:
+            for parameter in turned:
+                self._turn(parameter)
+
+    def _turn(self, parameter: nn.Parameter) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        parameter.data = parameter.data.t()
+        parameter.grad = None if gradient is None else gradient.t()
+        for name, moment in self.state[parameter].items():
+            if moment.ndim == 2:
+                self.state[parameter][name] = moment.t()
+
+
+def _has_columns(tensor: Tensor) -> bool:
+    return tensor.ndim == 2 and not tensor.is_contiguous() and tensor.t().is_contiguous()
 
 
 def _muon_and_adam(
