@@ -87,6 +87,7 @@ def test_imports_stand_at_the_top_except_in_the_command_line():
 OPTIONAL = {
     "wandb",
     "torch.utils.tensorboard.writer",
+    "umap",
     "modelassay.decompositions.kernels_triton",  # which imports triton
 }
 """Packages of extras and what needs them, imported where they are used."""

@@ -23,6 +23,7 @@ COMMANDS = [
     "report",
     "convert",
     "visualize",
+    "atlas",
     "cite",
     "doctor",
 ]

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import modelassay
 from modelassay.cli.architectures import architectures
+from modelassay.cli.atlas import atlas
 from modelassay.cli.audit import audit
 from modelassay.cli.cite import cite
 from modelassay.cli.contrast import contrast
@@ -170,6 +171,13 @@ app.command(
         "    --out facets.png",
     )
 )(visualize)
+app.command(
+    epilog=examples(
+        "modelassay atlas ./squeezenet1_0 --layer features.9 --images photographs/",
+        "modelassay atlas my_model.py:build --layer layer3 --images photographs/ --grid 20 \\",
+        "    --layout umap --out atlas.png",
+    )
+)(atlas)
 app.command(epilog=examples("modelassay cite out/audit", "modelassay cite topk gao2024"))(cite)
 app.command(epilog=examples("modelassay doctor", "modelassay doctor --device cuda --json"))(doctor)
 app.add_typer(testbeds, name="testbeds")

@@ -45,7 +45,7 @@ def feature_maps(
         return visit
 
     parts = dict(module.named_modules(remove_duplicate=False))
-    visitors = [(_port(parts, layer), keep(layer)) for layer in wanted]
+    visitors = [(layer_port(parts, layer), keep(layer)) for layer in wanted]
     with Flags.of(module).evaluating(), visiting(parts, visitors), suppress(Stop):
         module(inputs)
     for layer in wanted - found.keys():
@@ -80,7 +80,7 @@ def layer_shapes(
         return visit
 
     parts = dict(module.named_modules(remove_duplicate=False))
-    visitors = [(_port(parts, layer), note(layer)) for layer in runs]
+    visitors = [(layer_port(parts, layer), note(layer)) for layer in runs]
     with Flags.of(module).evaluating(), visiting(parts, visitors):
         try:
             module(inputs)
@@ -98,7 +98,12 @@ def layer_shapes(
     return shapes
 
 
-def _port(parts: Mapping[str, nn.Module], layer: str) -> Port:
+def layer_port(parts: Mapping[str, nn.Module], layer: str) -> Port:
+    """Where a layer named as in `feature_maps` is read.
+
+    Raises:
+        UnknownNameError: if the model has no such module, or the end is neither in nor out.
+    """
     path, _, end = layer.partition(":")
     if path not in parts or not path:
         raise UnknownNameError("A layer", path, [name for name in parts if name])
