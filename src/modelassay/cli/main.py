@@ -12,6 +12,7 @@ import modelassay
 from modelassay.cli.architectures import architectures
 from modelassay.cli.atlas import atlas
 from modelassay.cli.audit import audit
+from modelassay.cli.circuits import circuits
 from modelassay.cli.cite import cite
 from modelassay.cli.contrast import contrast
 from modelassay.cli.convert import convert
@@ -19,6 +20,7 @@ from modelassay.cli.doctor import doctor
 from modelassay.cli.examples import dataset_examples
 from modelassay.cli.fit import fit
 from modelassay.cli.harvest import harvest
+from modelassay.cli.history import history
 from modelassay.cli.lens import lens
 from modelassay.cli.options import examples, note
 from modelassay.cli.patch import patch
@@ -125,6 +127,12 @@ app.command(
 )(probe)
 app.command(
     epilog=examples(
+        "modelassay history out/twin/checkpoints",
+        "modelassay history run/checkpoint-500 run/checkpoint-1000 --prompts agreement.jsonl",
+    )
+)(history)
+app.command(
+    epilog=examples(
         "modelassay patch gpt2 --pairs agreement.jsonl",
         "modelassay patch gpt2 --pairs agreement.jsonl --parts heads --everywhere --noising",
         "modelassay patch ./my_model --pairs ioi.csv --estimate both --out patch.svg",
@@ -184,6 +192,7 @@ app.add_typer(testbeds, name="testbeds")
 app.add_typer(architectures, name="architectures")
 app.add_typer(lens, name="lens")
 app.add_typer(superposition, name="superposition")
+app.add_typer(circuits, name="circuits")
 
 
 def main() -> None:
