@@ -112,6 +112,11 @@ def test_what_is_missing_is_said(tmp_path: Path, brackets: Path):
     assert "must be told what to steer" in nothing.stderr
     empty = run("steer", "bundled", "--target", ")", "--out", out)
     assert "at least one prompt" in empty.stderr
+    target = run(
+        "steer", "bundled", "--target", "", "--prompt", "x", "--towards", brackets, "--away",
+        brackets, "--site", "resid_post.0", "--out", out,
+    )  # fmt: skip
+    assert "A target must be a text" in target.stderr
     picture = run("patch", "bundled", "--pairs", brackets, "--out", tmp_path / "patch.pdf")
     assert "The ending of --out must be one of: .html, .svg, .png" in picture.stderr
     unknown = run("patch", "bundled", "--pairs", brackets, "--parts", "resid_pots", "--out", out)

@@ -184,6 +184,11 @@ def _behaviour(subject: Subject, targets: Sequence[str]) -> TokenProbability:
     assert tokenizer is not None
     before = tokenizer("a", add_special_tokens=False)["input_ids"]
     found: set[int] = set()
+    if not all(targets):
+        raise ValueRangeError(
+            "A target must be a text of at least one token; got ''. Write for example --target "
+            "' happy', with its space."
+        )
     for target in targets:
         whole = tokenizer(f"a{target}", add_special_tokens=False)["input_ids"]
         own = tokenizer(target, add_special_tokens=False)["input_ids"]
