@@ -16,6 +16,7 @@ COMMANDS = [
     "fit",
     "plan",
     "probe",
+    "history",
     "patch",
     "steer",
     "examples",

@@ -24,7 +24,16 @@ from modelassay.decompositions.recipes import (
     ReLUL1,
     TopK,
 )
-from modelassay.report import contrast, examples, lens, patching, probes, steering, superposition
+from modelassay.report import (
+    contrast,
+    examples,
+    lens,
+    patching,
+    probe_history,
+    probes,
+    steering,
+    superposition,
+)
 
 METHODS = {
     "topk": TopK.references,
@@ -46,6 +55,7 @@ METHODS = {
     "pursuit": Pursuit.references,
     "contrast": contrast.REFERENCES,
     "examples": examples.REFERENCES,
+    "history": probe_history.REFERENCES,
     "lens": lens.REFERENCES,
     "patch": patching.REFERENCES,
     "probe": probes.REFERENCES,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import AsJson, CorpusPath, Device, Force, Seed, hush_loading, say
 
 
@@ -39,6 +40,7 @@ def history(
         int, typer.Option(help="Tokens of the corpus to draw them from.", min=1000)
     ] = 60_000,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/history"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -63,6 +65,7 @@ def history(
         items=items,
         tokens=tokens,
         out=out,
+        join=join,
         seed=seed,
         device=device,
         force=force,

@@ -13,6 +13,7 @@ from modelassay.activations.corpus import Corpus, Document, TokenizedCorpus, tok
 from modelassay.activations.stdlib import stdlib_corpus
 from modelassay.audit.run import read_corpus
 from modelassay.cli.history_schemas import HistoryConcept, HistoryResult
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
 from modelassay.cli.probing import read_prompts
 from modelassay.cli.schemas import SCHEMA_VERSION, ProbeMeasured, ProvenanceEntry
@@ -48,6 +49,7 @@ class HistoryJob:
     items: int
     tokens: int
     out: Path
+    join: Path | None
     seed: int
     device: str
     force: bool
@@ -62,6 +64,7 @@ def run_history(job: HistoryJob) -> tuple[str, HistoryResult]:
     last = load_subject(folders[max(folders)], device=job.device)
     for site in job.sites:
         last.resolve(site)
+    check_join(job.join, last)
     contexts, asked = _concepts(last, job)
     claim_folder(job.out, ours=WRITTEN, force=job.force, resume=False)
     reasons = {concept.name: too_few(contexts, concept) for concept in asked}
@@ -81,7 +84,9 @@ def run_history(job: HistoryJob) -> tuple[str, HistoryResult]:
     )  # fmt: skip
     missing = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
     result = _as_json(found, [str(f) for f in folders.values()], missing, job.out, provenance)
-    history_report(found, provenance).write(job.out / "history.html", force=True)
+    page = history_report(found, provenance)
+    page.write(job.out / "history.html", force=True)
+    join_page(job.join, page, last, provenance, command="history", out=job.out)
     write_atomically(job.out / "history.svg", history_picture(found))
     write_json(job.out / "history.json", result)
     return "\n".join([as_text(found), *missing]), result
