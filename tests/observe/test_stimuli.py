@@ -78,6 +78,13 @@ def test_an_arc_lies_on_its_circle_and_is_as_long_as_a_straight_one():
     assert torch.allclose(image[1, 0, 0], bright.rot90(1), atol=1e-6)
 
 
+def test_no_arc_is_longer_than_half_its_circle():
+    image = curves(64, directions=1, radii=[5.0], length=60.0, offsets=[0.0]).images[0, 0]
+    rows, columns = (image > 0.9).nonzero().T
+    assert float(columns.float().max()) - 31.5 <= 5 + 2
+    assert float(rows.float().max() - rows.float().min()) == pytest.approx(13, abs=2)
+
+
 def test_textures_have_equal_contrast_and_their_own_frequencies():
     found = high_low_boundaries(64, generator(3), directions=4, samples=8)
     image = found.images.view(4, 3, 8, 3, 64, 64)[:, :, :, 0]

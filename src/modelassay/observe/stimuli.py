@@ -127,7 +127,8 @@ def curves(
 ) -> Stimuli:
     """An arc through the middle whose centre lies in the direction; a straight one at radius ∞.
 
-    All arcs are equally long, so that a bent one has no more contrast than a straight one. Kinds:
+    All arcs are equally long, but none longer than half its circle: a bent one has no more contrast
+    than a straight one. Kinds:
     a bright line (0), a dark one (1), a boundary bright inside (2) or outside (3).
 
     Args:
@@ -135,7 +136,7 @@ def curves(
         directions: number of them.
         radii: in pixels.
         thickness: of the lines.
-        length: of the arc along its middle; half the image by default. Boundaries fade beyond it.
+        length: of the arc along its middle; a third of the image by default. Boundaries fade beyond.
         offsets: shifts towards the centre, in pixels.
         contrast: of the drawing against grey.
 
@@ -145,10 +146,11 @@ def curves(
     for radius in radii:
         _check(radius > 0, "radius", "above 0", radius)
     _check(thickness > 0, "thickness", "above 0", thickness)
-    half = (length or size / 2) / 2
+    longest = (length or size / 3) / 2
 
     def draw(angle: float, radius: float, kind: float, offset: float) -> Tensor:
         away, along = _from_arc(size, angle, radius, offset)
+        half = min(longest, math.pi * radius / 2)
         # Fades over 4 pixels: a sharp end is itself a contour.
         present = ((half - along) / 4 + 0.5).clamp(0, 1)
         if kind < 2:

@@ -11,29 +11,42 @@ from modelassay.core.randomness import derived
 from modelassay.observe.circuits.families import LEAST_INDEX, curve, family, shuffled_twin
 from modelassay.observe.stimuli import curves
 from modelassay.observe.visualize.image_input import UNIT
+from modelassay.subjects.vision.squeezenet import load_squeezenet
 from tests.observe.circuits.models import filters
 from tests.observe.circuits.test_tuning import gabors
 
 
-def test_planted_orientation_filters_are_found_and_noise_is_not():
+def test_planted_orientation_filters_stand_above_noise():
     noise = torch.randn(10, 11, 11, generator=derived(0, "noise")) * 0.3
     module = filters(torch.cat([gabors(range(0, 180, 18)), noise]))
-    found = family(module, "1", "orientation", size=48, n_twins=2, image_input=UNIT)
-    assert set(found.members) == set(range(10))
+    found = family(module, "1", "orientation", size=32, n_twins=1, image_input=UNIT)
+    index = found.measured.index
+    assert float(index[:10].min()) > 0.6
+    assert float(index[10:].nanmedian()) < 0.3
     distance = found.measured.preferred[:10].rad2deg() - torch.arange(0.0, 180, 18)
     assert float(((distance + 90) % 180 - 90).abs().max()) < 3
-    assert found.null_share < 0.1
+
+
+def test_known_channels_of_squeezenet_are_tuned_to_orientation(shared_data):
+    module = load_squeezenet(shared_data / "squeezenet1_0")
+    found = family(module, "features.1", "orientation", size=48, n_twins=2)
+    assert {38, 56, 83, 33} <= set(found.members)
+    assert 30 < len(found.members) < 60
+    assert found.null_share < 0.05
 
 
 def arc_filters():
-    """Templates of an arc and of a straight line, thresholded so that parts do not suffice."""
-    drawn = curves(21, directions=2, radii=[7.0, math.inf], length=18.0, offsets=[0.0])
-    image = drawn.images.view(2, 2, 4, 3, 21, 21)[0, :, 0, 0] - 0.5
-    image = image - image.mean((1, 2), keepdim=True)
-    image = image / image.square().sum((1, 2), keepdim=True)
-    module = filters(image)
+    """An arc and a straight line, each with flanks that inhibit, thresholded."""
+    drawn = []
+    for thickness in (3.0, 9.0):
+        found = curves(
+            21, directions=2, radii=[6.0, math.inf], length=18.0, thickness=thickness, offsets=[0.0]
+        )
+        image = found.images.view(2, 2, 4, 3, 21, 21)[0, :, 0, 0] - 0.5
+        drawn.append(image / image.sum((1, 2), keepdim=True))
+    module = filters(drawn[0] - drawn[1])
     with torch.no_grad():
-        module[0].bias.fill_(-0.5)
+        module[0].bias.fill_(-0.15)
     return module
 
 
@@ -59,7 +72,7 @@ def test_a_planted_colour_detector_is_told_from_an_edge_detector():
 
 def test_a_fine_texture_filter_is_no_detector_of_the_boundary():
     module = filters(gabors([0], frequency=0.25))
-    found = family(module, "1", "high-low frequency", size=48, n_twins=1, image_input=UNIT)
+    found = family(module, "1", "high-low frequency", size=40, n_twins=1, image_input=UNIT)
     assert float(found.measured.index[0]) < LEAST_INDEX
     assert found.members == ()
 
