@@ -7,6 +7,7 @@ gradient of, and its own derivative in that is the Jacobian's product with a.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,9 +53,10 @@ def class_effects(
             raise _independent(layer)
         try:
             weights = torch.zeros_like(logits, requires_grad=True)
-            (slope,) = torch.autograd.grad(
+            slopes: Any = torch.autograd.grad(
                 logits, seen[0], weights, create_graph=True, allow_unused=True
             )
+            slope: Tensor | None = slopes[0]
             if slope is None:
                 raise _independent(layer)
             product = (slope * _only_at(seen[0].detach(), positions)).sum()
