@@ -78,9 +78,14 @@ class Learner:
         )
         device = dictionary.W_dec.device
         self.precision = resolve_precision(options.precision, device)
-        schedule.check_k(dictionary.activation, dictionary.width)
+        schedule.check_k(dictionary.activation, self.all_latents)
         self.latents = DeadLatents(dictionary.width, dead_window, device)
         self.dead: Int[Tensor, " dead"] = torch.zeros(0, dtype=torch.int64, device=device)
+
+    @property
+    def all_latents(self) -> int:
+        """Number of the dictionary's latents, wherever they are."""
+        return self.dictionary.width
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

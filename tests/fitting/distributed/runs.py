@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
 
 RESUMED = [RECIPES["many dead"], RECIPES["JumpReLU"], RECIPES["BatchTopK"]]
 VARIED = [RECIPES["TopK"], RECIPES["BatchTopK"]]
-OPTIONS = TrainingOptions(schedule="cosine", initial_k=10, k_share=0.5, normalisation="whitening")
+OPTIONS = TrainingOptions(schedule="cosine", initial_k=30, k_share=0.5, normalisation="whitening")
 INTERRUPTED_AT = 8  # step; the processes agree at the next look
 CASES = 40
 

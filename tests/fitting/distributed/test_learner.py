@@ -26,17 +26,17 @@ D = 6
 
 def learner(recipe: Recipe, training: Training | None = None, **options: Any) -> SharedLearner:
     generator = torch.Generator().manual_seed(0)
+    fixed: dict[str, Any] = {"schedule": Schedule(steps=10)}
     return SharedLearner(
         name="under test",
         dictionary=recipe.build(D, D, torch.zeros(D), generator, None),
         training=training or training_of(recipe),
         mesh=OnePart((1, 2)),
-        schedule=Schedule(steps=10),
         learning_rate=1e-3,
         dead_window=10,
         data=DataScale(mean=torch.zeros(D), total_variance=1.0),
         workspace=torch.empty(400),
-        **options,
+        **(fixed | options),
     )
 
 
@@ -70,6 +70,13 @@ def test_trainings_that_would_become_others_are_refused(
 def test_muon_on_a_part_of_a_matrix_is_refused():
     with pytest.raises(ValueRangeError, match="whole matrices; got latent_shards=2"):
         learner(TopK(width=40), options=TrainingOptions(optimizer="muon"))
+
+
+def test_a_falling_k_may_begin_above_the_latents_of_one_process_and_not_above_all():
+    falling = Schedule(steps=10, initial_k=30)
+    assert learner(TopK(width=40), schedule=falling).dictionary.width == 20
+    with pytest.raises(ValueRangeError, match="at most the width, 40; got 41"):
+        learner(TopK(width=40), schedule=replace(falling, initial_k=41))
 
 
 def test_groups_that_would_lie_on_two_processes_are_refused():

@@ -104,6 +104,11 @@ class SharedLearner(Learner):
         self.latents = latents
         self._together = AcrossProcesses(part.activation, mesh, self._width)
 
+    @property
+    def all_latents(self) -> int:
+        """Number of the latents of all processes."""
+        return self._width
+
     def encode(self, activations: Float[Tensor, "token d_in"], step: int) -> SharedCodes:
         """Codes of this process's tokens by its latents, as all together choose them."""
         batch = self.encoder_batch(activations, step)
