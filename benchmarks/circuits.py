@@ -102,10 +102,11 @@ def turned() -> None:
     kernels = expanded_weights(module, "input", "features.0", members).kernels
     angles = found.measured.preferred[members]
     result = equivariance(kernels, angles, period=math.pi)
-    rows = {"turned": result.turned, "as they are": result.unturned, "at random": result.random}
-    for name, values in rows.items():
-        print(f"{name}: mean correlation {float(values.mean()):.3f} over {len(values)} pairs")
-    print(f"p {result.p_value:.4f}")
+    print(f"turned: mean correlation {float(result.turned.mean()):.3f}; {len(members)} members")
+    print(f"as they are: {float(result.unturned.mean()):.3f}")
+    null = result.random
+    print(f"shuffled angles: {float(null.mean()):.3f}, at most {float(null.max()):.3f}")
+    print(f"p {result.p_value:.3f}")
 
 
 class SmallNetwork(nn.Module):

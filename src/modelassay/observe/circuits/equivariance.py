@@ -27,16 +27,17 @@ class Equivariance:
     """Correlation of one member, turned by the difference of the angles, with the other."""
     unturned: Float[Tensor, " pair"]
     """The same pairs as they are."""
-    random: Float[Tensor, " pair"]
-    """The same pairs, turned by the differences of shuffled angles: the null."""
+    random: Float[Tensor, " shuffle"]
+    """Mean over the pairs when they are turned by the differences of shuffled angles: the null."""
 
     @property
     def p_value(self) -> float:
-        """Share of sign flips of (turned - random) whose mean is as large; one-sided."""
-        difference = (self.turned - self.random).double()
-        signs = torch.rand(9999, len(difference), generator=derived(0, "signs")) < 0.5
-        flipped = difference.where(signs, -difference).mean(1)
-        return (1 + int((flipped >= difference.mean() - 1e-12).sum())) / 10000
+        """Share of shuffles with at least the mean of the turned pairs; one-sided.
+
+        Members are shuffled, not pairs, which are not independent of each other.
+        """
+        above = int((self.random >= self.turned.mean() - 1e-6).sum())
+        return (1 + above) / (1 + len(self.random))
 
 
 def equivariance(
@@ -44,6 +45,7 @@ def equivariance(
     preferred: Float[Tensor, " member"],
     *,
     period: float = 2 * math.pi,
+    shuffles: int = 99,
     seed: int = 0,
 ) -> Equivariance:
     """Turn each pair of members onto each other by the angles that they prefer.
@@ -56,6 +58,7 @@ def equivariance(
         kernels: odd sizes or even, rows as many as columns.
         preferred: angles in radians, counter-clockwise.
         period: of the angles: 2π for directions, π for orientations.
+        shuffles: of the angles.
         seed: decides the shuffles.
 
     Raises:
@@ -73,15 +76,25 @@ def equivariance(
             f"A family must have 3 or more members, and an angle for each; got {members} and "
             f"{list(preferred.shape)}. Nothing can be said of fewer."
         )
-    shuffled = preferred[torch.randperm(members, generator=derived(seed, "angles"))]
-    free_sign = period < 2 * math.pi
-    found: dict[str, list[float]] = {"turned": [], "unturned": [], "random": []}
-    for one, two in combinations(range(members), 2):
-        for name, angles in (("turned", preferred), ("unturned", None), ("random", shuffled)):
-            angle = 0.0 if angles is None else float(angles[two] - angles[one])
-            turned = rotated(kernels[one], angle)
-            found[name].append(_likeness(turned, kernels[two], free_sign=free_sign))
-    return Equivariance(**{name: torch.tensor(values) for name, values in found.items()})
+    shifted = torch.stack([_shifted(kernel) for kernel in kernels])
+    drawn = derived(seed, "angles")
+
+    def alike(angles: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        for one, two in combinations(range(members), 2):
+            turned = _within(rotated(kernels[one], float(angles[two] - angles[one]))).flatten()
+            likeness = shifted[two] @ (turned / turned.norm().clamp_min(1e-12))
+            found.append((likeness.abs() if period < 2 * math.pi else likeness).max())
+        return torch.stack(found)
+
+    null = [
+        alike(preferred[torch.randperm(members, generator=drawn)]).mean() for _ in range(shuffles)
+    ]
+    return Equivariance(
+        turned=alike(preferred),
+        unturned=alike(torch.zeros(members)),
+        random=torch.stack(null),
+    )
 
 
 def rotated(kernel: Float[Tensor, "in row column"], angle: float) -> Float[Tensor, "in row column"]:
@@ -94,18 +107,20 @@ def rotated(kernel: Float[Tensor, "in row column"], angle: float) -> Float[Tenso
     return F.grid_sample(kernel[None], grid, mode="bilinear", align_corners=False)[0]
 
 
-def _likeness(one: Tensor, two: Tensor, *, free_sign: bool) -> float:
-    """The largest correlation under small shifts, within the inscribed circle."""
-    side = one.shape[1]
+def _within(kernel: Tensor) -> Tensor:
+    """The inscribed circle alone."""
+    side = kernel.shape[-1]
     place = torch.arange(side) - (side - 1) / 2
-    inside = torch.hypot(place[:, None], place[None]) <= side / 2
-    first = (one * inside).flatten().double()
-    best = -1.0
+    return kernel * (torch.hypot(place[:, None], place[None]) <= side / 2)
+
+
+def _shifted(kernel: Tensor) -> Tensor:
+    """The kernel at every small shift, each flat and of length 1."""
+    side = kernel.shape[-1]
     reach = min(_SHIFTS, side // 3)
-    padded = F.pad(two * inside, [reach] * 4).double()
-    for down in range(2 * reach + 1):
-        for right in range(2 * reach + 1):
-            second = padded[:, down : down + side, right : right + side].flatten()
-            found = float(torch.cosine_similarity(first, second, dim=0))
-            best = max(best, abs(found) if free_sign else found)
-    return best
+    padded = F.pad(_within(kernel), [reach] * 4)
+    places = range(2 * reach + 1)
+    found = torch.stack(
+        [padded[:, i : i + side, j : j + side].flatten() for i in places for j in places]
+    )
+    return found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
