@@ -126,3 +126,22 @@ def test_faults_are_one_line():
         assert result.exit_code == 1, arguments
         assert message in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_rounds_optimisers_and_a_falling_k_are_counted():
+    plain = planned(*NUMBERS, "--width", "16384", "--k", "8", "--hardware", "h100")
+    pursuit = ("--fit", "orthogonal_matching_pursuit", "--optimizer", "muon", "--initial-k", "32")
+    found = planned(*NUMBERS, "--width", "16384", "--k", "8", *pursuit, "--hardware", "h100")
+    assert (found["optimizer"], found["initial_k"]) == ("muon", 32)
+    # k is 8 + 24 * 0.1 / 2 on average, and the last round needs no product.
+    products = (found["flops"]["rest"] + found["flops"]["encoder"]) / plain["flops"]["encoder"]
+    assert products > 9.2
+    assert found["memory"]["moments"] < plain["memory"]["moments"]
+    many = planned(*LARGE, *pursuit[2:4], "--hardware", "h200", "--within", "720")
+    assert many["shards"] == 1
+
+
+def test_a_falling_k_of_a_recipe_without_one_is_refused():
+    result = run(*NUMBERS, "--fit", "relu", "--initial-k", "32", "--hardware", "h100")
+    assert result.exit_code == 1
+    assert "initial_k must be None for" in result.stderr

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.fitting.forecast import forecast
+from modelassay.fitting.forecast_dictionary import DictionaryShape
 from modelassay.fitting.forecast_hardware import DATA_SHEETS, Hardware, named_hardware
-from modelassay.fitting.forecast_job import DictionaryShape, Job, ModelShape
+from modelassay.fitting.forecast_job import Job, ModelShape
 from modelassay.fitting.forecast_layout import USABLE_MEMORY
 from modelassay.fitting.forecast_time import (
     Layout,

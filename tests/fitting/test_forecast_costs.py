@@ -10,10 +10,13 @@ from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import (
     AbsTopK,
+    Archetypal,
     BatchTopK,
     GroupMax,
     JumpReLU,
+    MatchingPursuit,
     Matryoshka,
+    OrthogonalMatchingPursuit,
     ReLUL1,
     TopK,
 )
@@ -26,10 +29,13 @@ from modelassay.fitting.forecast_costs import (
     sparse_flops,
     stored_bytes,
 )
-from modelassay.fitting.forecast_job import DictionaryShape, Job, ModelShape
+from modelassay.fitting.forecast_dictionary import DictionaryShape
+from modelassay.fitting.forecast_job import Job, ModelShape
 from modelassay.fitting.learner import Learner
 from modelassay.fitting.learners import CHUNK_TOKENS, learners_of
+from modelassay.fitting.options import OptimizerName, TrainingOptions
 from modelassay.fitting.plan import Plan
+from modelassay.fitting.schedules import Schedule
 from modelassay.subjects.site import Site
 
 D = 12
@@ -51,10 +57,17 @@ RECIPES = [
     Matryoshka(width=64, k=4),
     AbsTopK(width=64, k=4),
     GroupMax(width=64, k=4),
+    TopK(width=64, k=4, free_decoder=True),
+    MatchingPursuit(width=64, k=4),
+    MatchingPursuit(width=64, k=4, frozen_decoder=True),
+    OrthogonalMatchingPursuit(width=64, k=4),
+    Archetypal(width=64, k=4, candidates=20),
+    Matryoshka.of(Archetypal(width=64, k=4, candidates=20), random_prefixes=3),
 ]
+OPTIMIZERS: list[OptimizerName] = ["adam", "signum", "muon"]
 
 
-def job_of(*recipes: Recipe) -> Job:
+def job_of(*recipes: Recipe, optimizer: OptimizerName = "adam") -> Job:
     return Job(
         model=MODEL,
         blocks_run=3,
@@ -63,10 +76,11 @@ def job_of(*recipes: Recipe) -> Job:
         batch_tokens=100,
         context_tokens=10,
         dead_share=0.0,
+        optimizer=optimizer,
     )
 
 
-def learners(*recipes: Recipe):
+def learners(*recipes: Recipe, optimizer: OptimizerName = "adam"):
     batch = torch.randn(100, D, generator=torch.Generator().manual_seed(0))
     plan = Plan.of(
         recipes,
@@ -75,8 +89,15 @@ def learners(*recipes: Recipe):
         batch_tokens=100,
         learning_rate=1e-3,
         seed=0,
+        options=TrainingOptions(optimizer=optimizer),
     )
-    made = learners_of(plan, Moments.of(batch), 1.0, torch.device("cpu"))
+    made = learners_of(
+        plan,
+        Moments.of(batch),
+        1.0,
+        torch.device("cpu"),
+        draw=lambda n: torch.randn(n, D, generator=torch.Generator().manual_seed(1)),
+    )
     for learner in made:
         learner.step(batch, 0)
     return made
@@ -90,10 +111,19 @@ def device_memory(job: Job, shards: int = 1, rows: int = 100):
     return memory(job, shards=shards, batch_rows=rows, workspace_rows=CHUNK_TOKENS, streamed=True)
 
 
+def made_bytes(learner: Learner) -> int:
+    """Of what a step makes of the trained parameters, and of its gradients."""
+    made = learner.weights._made  # pyright: ignore[reportPrivateUsage]
+    gradients = [learner.dictionary.get_parameter(name).grad for name in made]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in made.values()}
+    return sum(storages.values()) + sum(g.nbytes for g in gradients if g is not None)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
-def test_bytes_are_those_of_a_learner_that_was_built(recipe: Recipe):
-    (learner,) = learners(recipe)
-    found = device_memory(job_of(recipe))
+def test_bytes_are_those_of_a_learner_that_was_built(recipe: Recipe, optimizer: OptimizerName):
+    (learner,) = learners(recipe, optimizer=optimizer)
+    found = device_memory(job_of(recipe, optimizer=optimizer))
     trained = list(learner.parameters.values())
     moments = [
         moment
@@ -101,20 +131,28 @@ def test_bytes_are_those_of_a_learner_that_was_built(recipe: Recipe):
         for name, moment in state.items()
         if name != "step"
     ]
-    assert found.weights == sum(p.nbytes for p in learner.dictionary.parameters())
-    assert found.gradients == sum(p.grad.nbytes for p in trained if p.grad is not None)
+    weights = {id(p): p.nbytes for p in [*learner.dictionary.parameters(), *trained]}
+    constants = sum(tensor.nbytes for tensor in learner.weights.constants().values())
+    assert found.weights == sum(weights.values()) + constants
+    gradients = sum(p.grad.nbytes for p in trained if p.grad is not None)
+    assert found.gradients == gradients + made_bytes(learner)
     assert found.moments == sum(moment.nbytes for moment in moments)
     assert found.workspace == buffer_of(learner).nbytes
     # One more than latents: the place of what must not count.
     assert found.silence == learner.latents.silence.nbytes + 8
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
-def test_a_checkpoint_is_as_large_as_the_state_but_for_step_counts(recipe: Recipe):
-    (learner,) = learners(recipe)
+def test_a_checkpoint_is_as_large_as_the_state_but_for_step_counts(
+    recipe: Recipe, optimizer: OptimizerName
+):
+    (learner,) = learners(recipe, optimizer=optimizer)
     steps = {name: tensor for name, tensor in learner.state().items() if name.endswith(".step")}
     saved = sum(tensor.nbytes for tensor in learner.state().values())
-    assert checkpoint_bytes(job_of(recipe)) == saved - sum(t.nbytes for t in steps.values())
+    assert checkpoint_bytes(job_of(recipe, optimizer=optimizer)) == saved - sum(
+        t.nbytes for t in steps.values()
+    )
 
 
 def test_several_dictionaries_share_one_workspace():
@@ -149,6 +187,47 @@ def test_a_dense_step_is_five_products_and_a_frozen_decoder_saves_one():
     assert flops(job, streamed=True).rest == 1000 * 4 * 2 * D * 64 + updates
     frozen = DictionaryShape.of(ReLUL1(width=64, frozen_decoder=True))
     assert dense_products(frozen, job) == 4
+
+
+def test_rounds_of_a_pursuit_by_hand():
+    # 100 tokens of 4 rounds are more choices than 64 latents: overlaps are made once a step.
+    held = job_of(MatchingPursuit(width=64, k=4))
+    assert dense_products(held.dictionaries[0], held) == 1 + 64 / 100
+    assert sparse_flops(held.dictionaries[0], held) == 8 * 4 * D + 2 * 16 * D
+    # 400 choices among 640 latents: every round multiplies with all of them.
+    rounds = job_of(MatchingPursuit(width=640, k=4))
+    assert dense_products(rounds.dictionaries[0], rounds) == 1 + 4
+    orthogonal = job_of(OrthogonalMatchingPursuit(width=640, k=4))
+    # The last round's residual is looked at by nobody.
+    assert dense_products(orthogonal.dictionaries[0], orthogonal) == 4
+    assert sparse_flops(orthogonal.dictionaries[0], orthogonal) == pytest.approx(
+        8 * 4 * D + 2 * 16 * D + 4**4 / 6
+    )
+
+
+def test_muons_products_and_those_of_mixtures_by_hand():
+    plain, muon = (job_of(TopK(width=64, k=4), optimizer=name) for name in ("adam", "muon"))
+    extra = flops(muon, streamed=True).rest - flops(plain, streamed=True).rest
+    assert extra == 10 * 2 * 5 * (4 * D**2 * 64 + 2 * D**3)
+    mixed = job_of(Archetypal(width=64, k=4, candidates=20))
+    extra = flops(mixed, streamed=True).rest - flops(plain, streamed=True).rest
+    assert extra == 10 * (3 * 2 * 64 * 20 * D + 20 * (64 * 20 + 1))
+
+
+def test_a_falling_k_is_counted_by_its_mean_and_its_most():
+    plain = job_of(TopK(width=64, k=4))
+    falling = replace(plain, initial_k=24, k_share=0.5)
+    (dictionary,) = falling.dictionaries
+    assert (falling.active(dictionary), falling.most_active(dictionary)) == (4 + 20 / 4, 24)
+    assert sparse_flops(dictionary, falling) == 8 * D * 9
+    schedule = Schedule(steps=1000, initial_k=24, k_share=0.5)
+    mean = sum(schedule.k(step, 4) for step in range(1000)) / 1000
+    assert falling.active(dictionary) == pytest.approx(mean, rel=0.01)
+    assert device_memory(falling).batch > device_memory(plain).batch
+    with pytest.raises(ValueRangeError, match=r"from 1 to the width, 64, for TopK 64.*; got 65"):
+        replace(plain, initial_k=65)
+    with pytest.raises(ValueRangeError, match=r"initial_k must be None for .*; got 8"):
+        replace(job_of(ReLUL1(width=64)), initial_k=8)
 
 
 def test_auxk_adds_a_product_with_the_dead_and_half_of_d_rows():

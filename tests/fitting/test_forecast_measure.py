@@ -10,8 +10,9 @@ from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import GroupMax, JumpReLU, Matryoshka, ReLUL1, TopK
 from modelassay.fitting.forecast import forecast
 from modelassay.fitting.forecast_block import TimedBlock
+from modelassay.fitting.forecast_dictionary import DictionaryShape
 from modelassay.fitting.forecast_disk import disk_rates, free_bytes, nearest_folder
-from modelassay.fitting.forecast_job import DictionaryShape, Job, ModelShape
+from modelassay.fitting.forecast_job import Job, ModelShape
 from modelassay.fitting.forecast_measure import RecipeOfWidth, measure_hardware
 
 MODEL = ModelShape(

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from modelassay.cli.options import AsJson, Device, FitKind, PerToken, Seed, hush_loading, say
+from modelassay.cli.options import (
+    AsJson,
+    Device,
+    FitKind,
+    OptimizerName,
+    PerToken,
+    Seed,
+    hush_loading,
+    say,
+)
 
 
 def whole_number(text: str | int) -> int:
@@ -70,6 +79,10 @@ def plan(
         Literal["float32", "tf32", "bfloat16"],
         typer.Option(help="Of the dictionaries' dense products."),
     ] = "float32",
+    optimizer: Annotated[OptimizerName, typer.Option(help="Optimiser.")] = "adam",
+    initial_k: Annotated[
+        int | None, typer.Option(help="Active latents a token at first, falling to --k.", min=1)
+    ] = None,
     parameters: Annotated[
         int | None,
         typer.Option(
@@ -136,6 +149,8 @@ def plan(
             context_tokens=context_tokens,
             dtype=dtype,
             precision=precision,
+            optimizer=optimizer,
+            initial_k=initial_k,
         ),
         Machine(name=hardware, share=share, link=link, device=device, folder=out, seed=seed),
         within_hours=within,

@@ -13,7 +13,7 @@ _WIDTH = 96
 _MEMORY = {
     "weights": "weights",
     "gradients": "gradients",
-    "moments": "Adam's moments",
+    "moments": "optimiser's moments",
     "silence": "silence of latents",
     "workspace": "pre-activations",
     "batch": "a batch and its codes (estimated)",

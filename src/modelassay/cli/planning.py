@@ -3,14 +3,15 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from modelassay.cli.options import Kind
+from modelassay.cli.options import Kind, OptimizerName
 from modelassay.cli.recipes import recipe_of
 from modelassay.cli.schemas import SCHEMA_VERSION, PlanHardware, PlanResult
 from modelassay.core.errors import ValueRangeError
 from modelassay.core.files import jsonable
 from modelassay.fitting.forecast import Forecast, forecast
+from modelassay.fitting.forecast_dictionary import DictionaryShape
 from modelassay.fitting.forecast_hardware import Hardware, named_hardware
-from modelassay.fitting.forecast_job import DictionaryShape, Job, ModelShape, Precision
+from modelassay.fitting.forecast_job import Job, ModelShape, Precision
 from modelassay.fitting.forecast_measure import measure_hardware
 from modelassay.fitting.forecast_model import blocks_until, model_shape
 from modelassay.subjects.site import Site
@@ -72,6 +73,8 @@ class Run:
     context_tokens: int
     dtype: str
     precision: Precision
+    optimizer: OptimizerName = "adam"
+    initial_k: int | None = None
 
     def job(self, model: ModelShape, site: Site) -> Job:
         """The run on a site of a model."""
@@ -86,6 +89,8 @@ class Run:
             context_tokens=self.context_tokens,
             dtype=self.dtype,
             precision=self.precision,
+            optimizer=self.optimizer,
+            initial_k=self.initial_k,
         )
 
 
@@ -160,6 +165,8 @@ def plan_result(found: Forecast, site: Site) -> PlanResult:
             passes=job.passes,
             dtype=job.dtype,
             precision=job.precision,
+            optimizer=job.optimizer,
+            initial_k=job.initial_k,
             hardware=_hardware(found.hardware),
             flops={**asdict(found.flops), "total": found.flops.total},
             memory={**asdict(found.memory), "total": found.memory.total},

@@ -523,6 +523,9 @@ class PlanResult(TypedDict):
     passes: int
     dtype: str
     precision: str
+    optimizer: str
+    initial_k: int | None
+    """Active latents a token at first, where they fall to the final number."""
     hardware: PlanHardware
     flops: dict[str, float]
     """Of the whole run: model, encoder, rest and total."""

@@ -7,14 +7,28 @@ Numbers of passes over memory are counted from the trainer's own step (ours).
 
 from dataclasses import dataclass, fields
 
-from modelassay.fitting.forecast_job import DTYPE_BYTES, DictionaryShape, Job
+from modelassay.fitting.forecast_dictionary import DictionaryShape
+from modelassay.fitting.forecast_job import DTYPE_BYTES, Job
+from modelassay.fitting.forecast_pursuit import (
+    overlap_bytes,
+    pursuit_flops,
+    pursuit_products,
+    pursuit_traffic,
+)
+from modelassay.fitting.forecast_updates import (
+    mixing_flops,
+    mixing_traffic,
+    moment_bytes,
+    optimizer_passes,
+    orthogonal_flops,
+)
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
 DENSE_PRODUCTS = 5
 """Of a dense step: encoder, decoder, and the gradients of values, encoder and decoder."""
 _UPDATE_FLOPS = 20  # a parameter: Adam 12, clipping 3, decoder rows at length 1 about 5
-_UPDATE_PASSES = 11  # over P: gradient written 1, clipped 3, Adam reads 4 and writes 3
+_GRADIENT_PASSES = 4  # over P: gradient written 1, clipped 3
 _UNIT_PASSES = 8  # over the decoder: gradient's part along the rows 5, normalising 3
 _ROUNDING_PASSES = 1.5  # over the encoder, for its copy in bfloat16: 4 bytes read, 2 written
 _CENTRE_PASSES = 1  # over the encoder, for the gradient of b_dec through the centre
@@ -52,8 +66,9 @@ class Memory:
 
     weights: int
     gradients: int
+    """Of what is trained; and what is made of it in every step, with the gradient of that."""
     moments: int
-    """Adam's two."""
+    """Adam's two; Signum's one; Muon's one of matrices and Adam's of the rest."""
     silence: int
     """Tokens since each latent last fired."""
     workspace: int
@@ -83,12 +98,12 @@ def model_flops(job: Job) -> float:
 def dense_products(dictionary: DictionaryShape, job: Job) -> float:
     """Dense products of a step, in units of the encoder's: ``2 B d F``.
 
-    One for a sparse step, and AuxK's with the dead latents; five for a dense one, less the
-    decoder's gradient where it is frozen.
+    One for a sparse step, AuxK's with the dead latents, and a pursuit's rounds; five for a dense
+    one, less the decoder's gradient where it is frozen.
     """
     if dictionary.active is None:
         return float(DENSE_PRODUCTS - dictionary.frozen_decoder)
-    return 1 + job.dead_share * dictionary.revives
+    return 1 + job.dead_share * dictionary.revives + pursuit_products(dictionary, job)
 
 
 def sparse_flops(dictionary: DictionaryShape, job: Job) -> float:
@@ -100,7 +115,8 @@ def sparse_flops(dictionary: DictionaryShape, job: Job) -> float:
     if dictionary.active is None:
         return 0.0
     parts = _ROW_PASSES - dictionary.frozen_decoder
-    return 2 * parts * job.d * (dictionary.active + _revived(dictionary, job))
+    rows = 2 * parts * job.d * (job.active(dictionary) + _revived(dictionary, job))
+    return rows + pursuit_flops(dictionary, job)
 
 
 def flops(job: Job, *, streamed: bool) -> Flops:
@@ -118,7 +134,12 @@ def flops(job: Job, *, streamed: bool) -> Flops:
         + sparse_flops(dictionary, job)
         for dictionary in job.dictionaries
     )
-    updates = sum(_UPDATE_FLOPS * part.trained_parameters(job.d) for part in job.dictionaries)
+    updates = sum(
+        _UPDATE_FLOPS * part.trained_parameters(job.d)
+        + orthogonal_flops(part, job)
+        + mixing_flops(part, job)
+        for part in job.dictionaries
+    )
     return Flops(
         model=through_model * model_flops(job),
         encoder=float(seen * encoder),
@@ -131,10 +152,11 @@ def token_traffic(dictionary: DictionaryShape, job: Job) -> float:
     vectors = (_VECTOR_PASSES + _PREFIX_PASSES * dictionary.prefixes) * job.d
     if dictionary.active is None:
         return float(FLOAT_BYTES * (_DENSE_PASSES * dictionary.width + vectors))
-    rows = _ROW_PASSES * job.d * (dictionary.active + _revived(dictionary, job))
+    rows = _ROW_PASSES * job.d * (job.active(dictionary) + _revived(dictionary, job))
     chosen_from = dictionary.width * (1 + job.dead_share * dictionary.revives)
     chosen_from /= 1 + _in_half(job)
-    return FLOAT_BYTES * (_SELECTION_PASSES * chosen_from + rows + vectors)
+    pursued = pursuit_traffic(dictionary, job)
+    return FLOAT_BYTES * (_SELECTION_PASSES * chosen_from + rows + vectors) + pursued
 
 
 def update_traffic(dictionary: DictionaryShape, job: Job) -> float:
@@ -144,8 +166,9 @@ def update_traffic(dictionary: DictionaryShape, job: Job) -> float:
     passes += _ROUNDING_PASSES * _in_half(job)
     if dictionary.revives and job.dead_share > 0:
         passes += _REVIVAL_PASSES
-    trained = dictionary.trained_parameters(job.d)
-    return float(FLOAT_BYTES * (_UPDATE_PASSES * trained + passes * matrix))
+    trained = _GRADIENT_PASSES * dictionary.trained_parameters(job.d)
+    trained += optimizer_passes(dictionary, job)
+    return FLOAT_BYTES * (trained + passes * matrix) + mixing_traffic(dictionary, job)
 
 
 def model_traffic(job: Job) -> float:
@@ -171,8 +194,8 @@ def memory(
     trained = sum(part.trained_parameters(job.d) for part in parts)
     return Memory(
         weights=FLOAT_BYTES * sum(part.parameters(job.d) for part in parts),
-        gradients=FLOAT_BYTES * trained,
-        moments=2 * FLOAT_BYTES * trained,
+        gradients=FLOAT_BYTES * (trained + sum(part.made_entries(job.d) for part in parts)),
+        moments=sum(moment_bytes(part, job) for part in parts),
         silence=sum(INDEX_BYTES * (part.width + 1) for part in parts),
         workspace=FLOAT_BYTES * workspace_rows * max(part.width for part in parts),
         batch=max(_batch_bytes(part, job, batch_rows) for part in parts),
@@ -181,9 +204,15 @@ def memory(
 
 
 def checkpoint_bytes(job: Job) -> int:
-    """Bytes of a checkpoint, but for headers and step counts: ``12 P + 8 F`` a dictionary."""
+    """Bytes of a checkpoint, but for headers and step counts.
+
+    ``4 P``, the optimiser's moments (Adam's ``8 P``) and ``8 F`` a dictionary; candidates of
+    mixtures are kept too.
+    """
     return sum(
-        3 * FLOAT_BYTES * dictionary.trained_parameters(job.d) + INDEX_BYTES * dictionary.width
+        FLOAT_BYTES * (dictionary.trained_parameters(job.d) + dictionary.candidates * job.d)
+        + moment_bytes(dictionary, job)
+        + INDEX_BYTES * dictionary.width
         for dictionary in job.dictionaries
     )
 
@@ -210,7 +239,8 @@ def _batch_bytes(part: DictionaryShape, job: Job, rows: int) -> int:
     if part.active is None:
         return vectors + 4 * FLOAT_BYTES * rows * part.width  # values, their gradients, the loss's
     # Values, latents, their order and the tokens', each with what sorting needs besides.
-    entries = int(rows * (part.active + _revived(part, job)))
+    entries = int(rows * (job.most_active(part) + _revived(part, job)))
+    vectors += overlap_bytes(part, job)
     codes = entries * 2 * (2 * FLOAT_BYTES + 3 * INDEX_BYTES)
     revival = FLOAT_BYTES * job.d * part.width if part.revives and job.dead_share > 0 else 0
     return vectors + codes + revival

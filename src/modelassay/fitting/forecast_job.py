@@ -1,16 +1,11 @@
 """What a run would be, in numbers: the model, the dictionaries, the tokens. Nothing is built."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from modelassay.core.errors import ValueRangeError
-from modelassay.core.randomness import derived
-from modelassay.decompositions.dictionary import Recipe
-from modelassay.decompositions.sparsifiers import BatchTopKActivation
-from modelassay.fitting.objectives.auxk import AuxK
-from modelassay.fitting.training import training_of
+from modelassay.fitting.forecast_dictionary import DictionaryShape, must_be_positive
+from modelassay.fitting.options import OptimizerName
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """Of a dense product; weights, gradients and moments are float32 in any case."""
@@ -34,82 +29,13 @@ class ModelShape:
     """Heads times their width; that of the residual stream in most models."""
 
     def __post_init__(self) -> None:
-        _must_be_positive(
+        must_be_positive(
             d_model=self.d_model,
             layers=self.layers,
             heads=self.heads,
             parameters=self.parameters,
             attention_width=self.attention_width,
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DictionaryShape:
-    """The sizes of a dictionary that reads and writes activations of the same width d."""
-
-    name: str
-    width: int
-    active: float | None
-    """Mean number of active latents a token; None where the training step is dense."""
-    sparsifier_parameters: int = 0
-    """Trained thresholds and the like, in all."""
-    frozen_decoder: bool = False
-    unit_decoder: bool = True
-    """Whether decoder rows are brought back to length 1 after each step."""
-    prefixes: int = 0
-    """Nested reconstructions besides the one."""
-    revives: bool = True
-    """Whether AuxK trains dead latents."""
-    compares_tokens: bool = False
-    """Whether the largest latents are chosen among all tokens of a batch."""
-
-    def __post_init__(self) -> None:
-        _must_be_positive(width=self.width)
-        if self.active is not None and not 0 < self.active <= self.width:
-            raise ValueRangeError(
-                f"Active latents must be above 0 and at most the width, {self.width}; got "
-                f"{self.active}. Use 16 to 64 for a residual stream."
-            )
-
-    @staticmethod
-    def of(recipe: Recipe) -> "DictionaryShape":
-        """The sizes of what a recipe makes.
-
-        A recipe with a `k` or a `target_l0` is counted as sparse, every other one as dense. (With
-        a `target_l0` the first steps are dense too, until the penalty has acted.)
-        """
-        settings = asdict(recipe)
-        settings = settings.get("inner") or settings  # nested dictionaries of another recipe
-        active = settings.get("k", settings.get("target_l0"))
-        training = training_of(recipe)
-        # Built for activations of one column: as wide as asked for, at 16 bytes a latent or so.
-        probe = recipe.build(1, 1, torch.zeros(1), derived(0, "probe"), None)
-        return DictionaryShape(
-            name=probe.name,
-            width=recipe.width,
-            active=None if active is None else float(active),
-            sparsifier_parameters=sum(p.numel() for p in probe.activation.parameters()),
-            frozen_decoder=recipe.frozen_decoder,
-            unit_decoder=training.unit_decoder and not recipe.frozen_decoder,
-            prefixes=max(0, len(training.prefixes) - 1),
-            revives=any(isinstance(term, AuxK) for term in training.objectives),
-            compares_tokens=isinstance(probe.activation, BatchTopKActivation),
-        )
-
-    def shard(self, shards: int) -> "DictionaryShape":
-        """The largest of equal parts of its latents; the active ones are spread evenly."""
-        width = -(-self.width // shards)
-        active = None if self.active is None else min(self.active / shards, width)
-        own = -(-self.sparsifier_parameters // shards)
-        return replace(self, width=width, active=active, sparsifier_parameters=own)
-
-    def parameters(self, d: int) -> int:
-        """``2 d F + F + d``, and the sparsifier's own."""
-        return 2 * d * self.width + self.width + d + self.sparsifier_parameters
-
-    def trained_parameters(self, d: int) -> int:
-        """The parameters without a frozen decoder: those with a gradient and two moments."""
-        return self.parameters(d) - d * self.width * self.frozen_decoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,11 +58,16 @@ class Job:
     """Of the model's weights and of stored activations: one of `DTYPE_BYTES`."""
     precision: Precision = "float32"
     """Of the dictionaries' dense products."""
+    optimizer: OptimizerName = "adam"
+    initial_k: int | None = None
+    """Active latents a token in the first step, for the dictionaries whose k can fall."""
+    k_share: float = 0.1
+    """Share of the run over which they fall."""
     dead_share: float = 0.05
     """Share of latents that AuxK works on, on average (ours; runs differ)."""
 
     def __post_init__(self) -> None:
-        _must_be_positive(
+        must_be_positive(
             dictionaries=len(self.dictionaries),
             tokens=self.tokens,
             passes=self.passes,
@@ -153,6 +84,12 @@ class Job:
                 f"The site must lie within the model's {self.model.layers} layers; got one after "
                 f"{self.blocks_run} blocks. Layers are counted from 0."
             )
+        if not 0 <= self.k_share <= 1:
+            raise ValueRangeError(
+                f"k_share must be between 0 and 1; got {self.k_share}. It is a share of the run."
+            )
+        for dictionary in self.dictionaries:
+            dictionary.check_initial_k(self.initial_k)
         if not 0 <= self.dead_share < 1:
             raise ValueRangeError(
                 f"dead_share must be at least 0 and below 1; got {self.dead_share}. Use about 0.05."
@@ -163,6 +100,24 @@ class Job:
         """Width of the activations."""
         return self.model.d_model
 
+    def active(self, dictionary: DictionaryShape) -> float:
+        """Active latents a token, on average over the run; 0 for a dense step.
+
+        ``k + (initial_k - k) k_share / 2``, as k falls linearly.
+        """
+        final = dictionary.active or 0.0
+        if self.initial_k is None or not dictionary.varies_k:
+            return final
+        first = min(self.initial_k / dictionary.parts, dictionary.width)
+        return final + (first - final) * self.k_share / 2
+
+    def most_active(self, dictionary: DictionaryShape) -> float:
+        """Active latents a token in the step that has the most, which sizes memory."""
+        final = dictionary.active or 0.0
+        if self.initial_k is None or not dictionary.varies_k:
+            return final
+        return max(final, min(self.initial_k / dictionary.parts, dictionary.width))
+
     @property
     def steps(self) -> int:
         """Optimiser steps."""
@@ -172,9 +127,3 @@ class Job:
     def distinct_tokens(self) -> int:
         """Tokens of the corpus, repeats not counted."""
         return -(-self.tokens // self.passes)
-
-
-def _must_be_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueRangeError(f"{name} must be at least 1; got {value}. Raise it.")

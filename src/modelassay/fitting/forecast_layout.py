@@ -72,8 +72,11 @@ def choose_layout(
 def _layouts(job: Job, devices: int) -> Iterator[Layout]:
     """The ways to share work between some power of two of devices."""
     narrowest = min(dictionary.width for dictionary in job.dictionaries)
+    most = min(devices, narrowest, _MOST_SHARDS)
+    if job.optimizer == "muon" or not all(part.divisible for part in job.dictionaries):
+        most = 1  # such latents stay together
     shards = 1
-    while shards <= min(devices, narrowest, _MOST_SHARDS):
+    while shards <= most:
         if devices // shards <= job.batch_tokens:
             yield Layout(shards=shards, replicas=devices // shards)
         shards *= 2

@@ -17,11 +17,13 @@ from modelassay.core.randomness import derived
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import JumpReLU
 from modelassay.fitting.forecast_block import TimedBlock
+from modelassay.fitting.forecast_dictionary import DictionaryShape
 from modelassay.fitting.forecast_disk import disk_rates, free_bytes
 from modelassay.fitting.forecast_hardware import Hardware
-from modelassay.fitting.forecast_job import DictionaryShape, Job, Precision
+from modelassay.fitting.forecast_job import Job, Precision
 from modelassay.fitting.forecast_time import forward_seconds, step_terms
 from modelassay.fitting.learners import CHUNK_TOKENS, learners_of
+from modelassay.fitting.options import TrainingOptions
 from modelassay.fitting.plan import Plan
 from modelassay.subjects.site import Site
 
@@ -84,9 +86,11 @@ def measure_hardware(
     )
     recipe = recipe_of_width(max(dictionary.width for dictionary in job.dictionaries))
     small = recipe_of_width(_granule(recipe))
-    raw = replace(raw, fixed_seconds=_step(small, _SMALL, _SMALL, where, seed).seconds)
+    options = TrainingOptions(optimizer=job.optimizer)
+    fixed = _step(small, _narrow(small), _SMALL, where, seed, options)
+    raw = replace(raw, fixed_seconds=fixed.seconds)
     timed = recipe_of_width(_timed_width(job, recipe, where))
-    step = _step(timed, job.d, min(job.batch_tokens, _MOST_ROWS), where, seed)
+    step = _step(timed, job.d, min(job.batch_tokens, _MOST_ROWS), where, seed, options)
     return replace(
         raw,
         step_factor=_step_factor(step, job, raw),
@@ -120,7 +124,15 @@ def _bandwidth(where: torch.device) -> float:
     return 2 * source.nbytes / _seconds(partial(target.copy_, source), where)
 
 
-def _step(recipe: Recipe, d: int, rows: int, where: torch.device, seed: int) -> _StepTime:
+def _narrow(recipe: Recipe) -> int:
+    """The width of few activations, in which the rounds of a pursuit can still be made."""
+    shape = DictionaryShape.of(recipe)
+    return max(_SMALL, math.ceil(shape.active or 1)) if shape.pursuit else _SMALL
+
+
+def _step(
+    recipe: Recipe, d: int, rows: int, where: torch.device, seed: int, options: TrainingOptions
+) -> _StepTime:
     """The trainer's own step on random activations, and the product of its encoder."""
     batch = torch.randn(rows, d, generator=derived(seed, "activations"))
     shape = replace(DictionaryShape.of(recipe), revives=False)  # no latent is dead as yet
@@ -131,6 +143,7 @@ def _step(recipe: Recipe, d: int, rows: int, where: torch.device, seed: int) -> 
         batch_tokens=rows,
         learning_rate=1e-4,
         seed=seed,
+        options=options,
     )
     drawn = derived(seed, "sample")
     (learner,) = learners_of(
@@ -157,7 +170,7 @@ def _settled(recipe: Recipe) -> Recipe:
 
 def _step_factor(step: _StepTime, job: Job, raw: Hardware) -> float:
     """The real step's time over the modelled one's, fixed costs taken from both."""
-    same = replace(job, precision="float32", dictionaries=(step.dictionary,))
+    same = replace(job, precision="float32", dictionaries=(step.dictionary,), initial_k=None)
     terms = step_terms(step.dictionary, same, raw, rows=step.rows)
     modelled = sum(term.seconds for term in terms if term.kind != "fixed")
     # Where the fixed costs are all there is, their variation must not make the rest negative.
@@ -190,6 +203,8 @@ def _granule(recipe: Recipe) -> int:
 def _timed_width(job: Job, recipe: Recipe, where: torch.device) -> int:
     """The width itself, or the largest that is quick."""
     rows = min(job.batch_tokens, _MOST_ROWS)
+    shape = DictionaryShape.of(recipe)
+    rows *= 1 + math.ceil(shape.active or 0) if shape.pursuit else 1
     quick = int(min(_most_flops(where) / (2 * rows * job.d), _MOST_ENTRIES / job.d))
     granule = _granule(recipe)
     return recipe.width if recipe.width <= quick else max(granule, quick // granule * granule)

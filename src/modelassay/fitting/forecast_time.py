@@ -1,7 +1,7 @@
 """Seconds of a run on given hardware, term by term, and what devices tell each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelassay.fitting.forecast_costs import (
@@ -14,8 +14,10 @@ from modelassay.fitting.forecast_costs import (
     token_traffic,
     update_traffic,
 )
+from modelassay.fitting.forecast_dictionary import DictionaryShape
 from modelassay.fitting.forecast_hardware import Hardware
-from modelassay.fitting.forecast_job import DTYPE_BYTES, DictionaryShape, Job, Precision
+from modelassay.fitting.forecast_job import DTYPE_BYTES, Job, Precision
+from modelassay.fitting.forecast_updates import mixing_flops, orthogonal_flops
 
 Kind = Literal["compute", "bandwidth", "communication", "disk", "fixed"]
 
@@ -103,13 +105,19 @@ def step_terms(
         rows: tokens that it sees.
     """
     factor = hardware.step_factor
-    product = 2 * rows * job.d * dictionary.width / hardware.products(job.precision)
+    # A pursuit's values are no pre-activations: it is made in float32 throughout.
+    precision = "float32" if dictionary.pursuit else job.precision
+    product = 2 * rows * job.d * dictionary.width / hardware.products(precision)
     moved = factor / hardware.memory_bandwidth
-    others = dense_products(dictionary, job) - 1
+    here = replace(job, batch_tokens=rows)
+    others = dense_products(dictionary, here) - 1
+    update = orthogonal_flops(dictionary, job) / hardware.products(_precision_of_muon(hardware))
+    update += mixing_flops(dictionary, job) / hardware.products("float32")
     seconds: list[tuple[str, Kind, float]] = [
         ("encoder products", "compute", factor * product),
         ("other dense products", "compute", factor * product * others),
-        ("selection and active rows", "bandwidth", moved * rows * token_traffic(dictionary, job)),
+        ("selection and active rows", "bandwidth", moved * rows * token_traffic(dictionary, here)),
+        ("products of the update", "compute", factor * update),
         ("optimiser and weights", "bandwidth", moved * update_traffic(dictionary, job)),
         ("fixed costs of steps", "fixed", hardware.fixed_seconds),
     ]
@@ -162,6 +170,11 @@ def model_precision(job: Job, hardware: Hardware) -> Precision:
     """Of the model's products: half precisions share a rate, which every device is given."""
     half = job.dtype != "float32" and "bfloat16" in hardware.product_flops
     return "bfloat16" if half else "float32"
+
+
+def _precision_of_muon(hardware: Hardware) -> Precision:
+    """`torch.optim.Muon` makes its products in bfloat16."""
+    return "bfloat16" if "bfloat16" in hardware.product_flops else "float32"
 
 
 def _times(term: Term, count: float) -> Term:
