@@ -2,6 +2,7 @@
 
     python -m benchmarks.polysemanticity             # 8 channels, 8 sums of two, 4 directions
     python -m benchmarks.polysemanticity 32          # so many channels and sums
+    python -m benchmarks.polysemanticity 8 16        # and so many examples of each
 
 Channels of features.9 of SqueezeNet 1.0 over the 200 photographs of restricted_imagenet_sample
 (MODELASSAY_SHARED, default ../shared), compared by features.12 at the same places. A sum adds two
@@ -45,6 +46,7 @@ def described(title: str, units: tuple[Polysemanticity, ...]) -> list[float]:
 def main() -> None:
     """Print the table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+    examples = int(sys.argv[2]) if len(sys.argv) > 2 else 40
     shared = Path(os.environ.get("MODELASSAY_SHARED", "../shared")) / "data"
     module = load_squeezenet(shared / "squeezenet1_0")
     folder = ImageFolder(shared / "restricted_imagenet_sample" / "images", SIZE)
@@ -55,7 +57,9 @@ def main() -> None:
     single = torch.eye(CHANNELS) / deviation.clamp_min(1e-12)[:, None]
     sums = single[chosen[count : 2 * count]] + single[chosen[2 * count :]]
     units = torch.cat([single[chosen[:count]], sums])
-    found = polysemanticity(module, LAYER, OTHER, images, directions=units, n_random=DIRECTIONS)
+    found = polysemanticity(
+        module, LAYER, OTHER, images, directions=units, n_random=DIRECTIONS, n_examples=examples
+    )
     print(f"{len(images)} photographs, {found.units[0].examples} strongest of each unit\n")
     print("| units | looked at | more than one facet | interval above 0 | median index |")
     print("|---|---|---|---|---|")
