@@ -136,7 +136,8 @@ def curves(
         directions: number of them.
         radii: in pixels.
         thickness: of the lines.
-        length: of the arc along its middle; a third of the image by default. Boundaries fade beyond.
+        length: of the arc along its middle; a third of the image by default. What is drawn fades
+            beyond it.
         offsets: shifts towards the centre, in pixels.
         contrast: of the drawing against grey.
 
