@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import nn
 from typer.testing import CliRunner, Result
 
 from modelassay.audit.result import Audit
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.main import app
+from modelassay.core.errors import ProvenanceError
+from modelassay.core.provenance import Provenance, hash_tensors
 from modelassay.report.report import report
 from modelassay.subjects.load import load_subject
 from tests.report.conftest import made_up_audit
@@ -50,6 +54,24 @@ def test_a_lens_joins_even_if_its_own_output_is_a_picture(folder: Path, tmp_path
     assert drawn.exit_code == 0, drawn.stderr
     anew = (tmp_path / "elsewhere" / "report.html").read_text("utf-8")
     assert 'href="../audit/observations/lens.html"' in anew
+
+
+def test_a_module_joins_by_its_weights_and_toys_join_any_report(folder: Path, audit: Audit):
+    module = nn.Linear(2, 3)
+    content = json.loads((folder / "audit.json").read_text("utf-8"))
+    content["provenance"]["facts"]["subject_weights"] = hash_tensors(module.state_dict())
+    (folder / "audit.json").write_text(json.dumps(content), "utf-8")
+    provenance = Provenance.collect(seed=0)
+    check_join(folder, module)
+    join_page(
+        folder, report(audit), module, provenance, command="circuits", out=Path("out/tuning.html")
+    )
+    join_page(folder, report(audit), None, provenance, command="superposition", out=Path("a/toys"))
+    assert {path.stem for path in (folder / "observations").iterdir()} == {
+        "circuits-tuning", "superposition-toys",
+    }  # fmt: skip
+    with pytest.raises(ProvenanceError, match="must be of the model"):
+        check_join(folder, nn.Linear(2, 3))
 
 
 def test_what_cannot_be_joined_is_said_before_any_work(audit: Audit, folder: Path, tmp_path: Path):

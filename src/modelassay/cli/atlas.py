@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import AsJson, Device, Force, Seed, say
 
 
@@ -49,6 +50,7 @@ def atlas(
     out: Annotated[Path, typer.Option(help="A page (.html) or a picture (.png).")] = Path(
         "out/atlas.html"
     ),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -76,6 +78,7 @@ def atlas(
         size=size,
         steps=steps,
         out=out,
+        join=join,
         seed=seed,
         device=device,
     )

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modelassay.cli.atlas_schemas import AtlasResult
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.cli.visualizing import load_image_model
 from modelassay.core.errors import UnsupportedModelError, ValueRangeError
@@ -34,7 +35,7 @@ _WORDNET = re.compile(r"^n\d{8}\s+")
 def make_atlas(
     source: str, *, layer: str, images: Path, grid: int, layout: Layout, per_image: int,
     least: int, classes: int, class_names: Path | None, image_size: int, size: int, steps: int,
-    out: Path, seed: int, device: str,
+    out: Path, join: Path | None, seed: int, device: str,
 ) -> AtlasResult:  # fmt: skip
     """Make the atlas and write a page (`.html`) or a picture (`.png`).
 
@@ -47,6 +48,7 @@ def make_atlas(
         )
     module, image_input = load_image_model(source)
     module = module.to(device)
+    check_join(join, module)
     folder = ImageFolder(images, (image_size, image_size))
     remark = _without_classes(module, image_input, folder, device) if classes else ""
     options = AtlasOptions(
@@ -58,11 +60,12 @@ def make_atlas(
         settings=replace(SMALL, size=(size, size), steps=steps), progress=default_progress(),
     )  # fmt: skip
     names = read_class_names(source, module, class_names)
+    page = atlas_report(atlas, f"Atlas of {layer} of {Path(source).name}", names)
     if out.suffix == ".html":
-        title = f"Atlas of {layer} of {Path(source).name}"
-        atlas_report(atlas, title, names).write(out, force=True)
+        page.write(out, force=True)
     else:
         write_atomically(out, to_png(atlas.picture()))
+    join_page(join, page, module, atlas.provenance, command="atlas", out=out)
     return _described(atlas, names, source, remark, out)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import AsJson, Device, Force, Seed, examples, say
 
 ImageModelName = Annotated[
@@ -56,6 +57,7 @@ def weights(
         typer.Option(help="Pictures of units: weights expanded to pixels, or optimised images."),
     ] = "weights",
     out: Annotated[Path, typer.Option(help="The page (.html).")] = Path("out/circuit.html"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -77,6 +79,7 @@ def weights(
         images=images,
         icons=icons,
         out=out,
+        join=join,
         seed=seed,
         device=device,
     )
@@ -100,6 +103,7 @@ def tuning(
     ] = 8,
     size: Annotated[int, typer.Option(help="Side of the stimuli in pixels.", min=32)] = 96,
     out: Annotated[Path, typer.Option(help="The page (.html).")] = Path("out/tuning.html"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -119,6 +123,7 @@ def tuning(
         twins=twins,
         size=size,
         out=out,
+        join=join,
         seed=seed,
         device=device,
     )
@@ -141,6 +146,7 @@ def universality(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.", min=8)] = 128,
     out: Annotated[Path, typer.Option(help="The page (.html).")] = Path("out/universality.html"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -159,6 +165,7 @@ def universality(
         images=images,
         size=size,
         out=out,
+        join=join,
         seed=seed,
         device=device,
     )

@@ -14,6 +14,7 @@ from modelassay.cli.circuits_schemas import (
     FamilyEntry,
     UnitEntry,
 )
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.cli.visualizing import load_image_model, parse_channels
 from modelassay.core.errors import UnknownNameError
@@ -53,10 +54,11 @@ _SHORT = {"high-low": "high-low frequency", "colour": "colour contrast"}
 
 def show_weights(
     source_name: str, *, layer: str, source: str, channels: str, count: int, images: Path | None,
-    icons: str, out: Path, seed: int, device: str,
+    icons: str, out: Path, join: Path | None, seed: int, device: str,
 ) -> CircuitWeightsResult:  # fmt: skip
     """Expand the weights, draw the units, and write the page."""
     module, image_input = _load(source_name, device)
+    check_join(join, module)
     n_inputs, side = len(image_input.mean), image_input.size
     example = torch.full((1, 3, *(side or (_SIDE, _SIDE))), 0.5, device=device)
     available = layer_shapes(module, [layer], image_input(example))[layer][0]
@@ -78,7 +80,9 @@ def show_weights(
         title=f"Circuits of {layer} of {Path(source_name).name}", weights=found, units=units,
         fidelity=believed, provenance=Provenance.collect(seed=seed, device=device),
     )  # fmt: skip
-    weights_report(study).write(out, force=True)
+    page = weights_report(study)
+    page.write(out, force=True)
+    join_page(join, page, module, study.provenance, command="circuits", out=out)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": source_name,
@@ -141,12 +145,13 @@ def weights_text(result: CircuitWeightsResult) -> str:
 
 
 def measure_tuning(
-    source_name: str, *, layer: str, families: str, twins: int, size: int, out: Path, seed: int,
-    device: str,
+    source_name: str, *, layer: str, families: str, twins: int, size: int, out: Path,
+    join: Path | None, seed: int, device: str,
 ) -> CircuitTuningResult:  # fmt: skip
     """Measure families and write the page."""
     chosen = _chosen(families)
     module, image_input = _load(source_name, device)
+    check_join(join, module)
     found = tuple(
         family(
             module, layer, name, size=size, n_twins=twins, image_input=image_input, seed=seed,
@@ -163,7 +168,9 @@ def measure_tuning(
         title=f"Tuning of {layer} of {Path(source_name).name}", layer=layer, families=found,
         curves=curves, channels=drawn, provenance=Provenance.collect(seed=seed, device=device),
     )  # fmt: skip
-    tuning_report(study).write(out, force=True)
+    page = tuning_report(study)
+    page.write(out, force=True)
+    join_page(join, page, module, study.provenance, command="circuits", out=out)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": source_name,
@@ -209,12 +216,13 @@ def tuning_text(result: CircuitTuningResult) -> str:
 
 def match_models(
     first_name: str, second_name: str, *, layer: str, other_layer: str, images: Path, size: int,
-    out: Path, seed: int, device: str,
+    out: Path, join: Path | None, seed: int, device: str,
 ) -> CircuitUniversalityResult:  # fmt: skip
     """Match two models' units and write the page."""
     (first, first_input), (second, second_input) = (
         _load(name, device) for name in (first_name, second_name)
     )
+    check_join(join, first)
     count = len(image_files(images))
     found = moments(
         (first, layer), (second, other_layer), _batches(images, size),
@@ -226,7 +234,9 @@ def match_models(
         title=f"{names[0]} and {names[1]}", names=names, matching=matching,
         n_images=found.n_images, provenance=Provenance.collect(seed=seed, device=device),
     )  # fmt: skip
-    universality_report(study).write(out, force=True)
+    page = universality_report(study)
+    page.write(out, force=True)
+    join_page(join, page, first, study.provenance, command="circuits", out=out)
     return {
         "schema_version": SCHEMA_VERSION,
         "models": [first_name, second_name],

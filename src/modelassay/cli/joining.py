@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from torch import nn
+
 from modelassay.cli.options import note
-from modelassay.core.provenance import Provenance
+from modelassay.core.provenance import Provenance, hash_tensors
 from modelassay.report.observations import (
     Observed,
     add_observation,
@@ -14,7 +16,7 @@ from modelassay.report.report import Report
 from modelassay.subjects.subject import Subject
 
 
-def check_join(join: Path | None, subject: Subject | str | None) -> None:
+def check_join(join: Path | None, subject: Subject | nn.Module | None) -> None:
     """Before any work: is there an audit at --join, and is it of this model?
 
     Raises:
@@ -28,7 +30,7 @@ def check_join(join: Path | None, subject: Subject | str | None) -> None:
 def join_page(
     join: Path | None,
     page: Report,
-    subject: Subject | str | None,
+    subject: Subject | nn.Module | None,
     provenance: Provenance,
     *,
     command: str,
@@ -40,7 +42,7 @@ def join_page(
     Args:
         join: as the person gave it.
         page: what the command made.
-        subject: the model, its name if it is no language model, or None for toy models.
+        subject: the model, as a subject or a vision model's module; None for toy models.
         provenance: says when the page was made.
         command: that made it.
         out: its --out; two pages of one command with different names stand side by side.
@@ -63,7 +65,9 @@ def join_page(
     note(f"The page is also at {path}, and listed in {report}")
 
 
-def _observed(subject: Subject | str | None) -> Observed:
+def _observed(subject: Subject | nn.Module | None) -> Observed:
+    if subject is None:
+        return Observed()
     if isinstance(subject, Subject):
         return Observed(subject=subject.name, weights=subject.fingerprint())
-    return Observed(subject=subject)
+    return Observed(subject=type(subject).__name__, weights=hash_tensors(subject.state_dict()))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import (
     AsJson,
     CorpusPath,
@@ -53,6 +54,7 @@ def probe(
         typer.Option(help="Also measure online codes, which takes most of the time."),
     ] = True,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("out/probe"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -82,6 +84,7 @@ def probe(
         test_share=test_share,
         description_length=description_length,
         out=out,
+        join=join,
         seed=seed,
         device=device,
         force=force,

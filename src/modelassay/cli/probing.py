@@ -10,6 +10,7 @@ import torch
 
 from modelassay.activations.corpus import TokenizedCorpus, tokenize
 from modelassay.audit.run import read_corpus
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
 from modelassay.cli.schemas import (
     SCHEMA_VERSION,
@@ -62,6 +63,7 @@ class ProbeJob:
     test_share: float
     description_length: bool
     out: Path
+    join: Path | None
     seed: int
     device: str
     force: bool
@@ -70,6 +72,7 @@ class ProbeJob:
 def run_probes(job: ProbeJob) -> tuple[str, ProbeResult]:
     """Probe, write the folder, and give the table and the JSON."""
     subject = load_subject(job.subject, device=job.device)
+    check_join(job.join, subject)
     sites = [subject.resolve(site) for site in job.sites]
     choices: Choices | None = None
     if job.prompts is None:
@@ -90,10 +93,12 @@ def run_probes(job: ProbeJob) -> tuple[str, ProbeResult]:
         method=reports[0].method, pool=job.pool, items=len(items),
     )  # fmt: skip
     result = _as_json(reports, job.out, provenance)
-    probes_report(reports, provenance).write(job.out / "probes.html", force=True)
+    page = probes_report(reports, provenance)
+    page.write(job.out / "probes.html", force=True)
     write_json(job.out / "probes.json", result)
     found = {r.site: r.direction.float() for r in reports if r.direction is not None}
     write_tensors(job.out / "directions.safetensors", found)
+    join_page(job.join, page, subject, provenance, command="probe", out=job.out)
     return table(reports), result
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modelassay.cli.join_option import Join
 from modelassay.cli.options import AsJson, Device, Force, Seed, say
 
 
@@ -43,6 +44,7 @@ def visualize(
     out: Annotated[
         Path, typer.Option(help="A page (.html), a sheet (.png), or a folder of tensors.")
     ] = Path("out/gallery.html"),
+    join: Join = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -68,6 +70,7 @@ def visualize(
         with_controls=controls,
         natural=natural,
         out=out,
+        join=join,
         seed=seed,
         device=device,
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
+from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.schemas import (
     SCHEMA_VERSION,
     ImageExampleEntry,
@@ -135,11 +136,12 @@ def make_targets(kind: str, layer: str, channels: list[int]) -> list[Target]:
 def visualize_model(
     source: str, *, layer: str, channels: str, kind: str, facets: int, settings: str,
     size: int | None, steps: int | None, with_controls: bool, natural: Path | None, out: Path,
-    seed: int, device: str,
+    join: Path | None, seed: int, device: str,
 ) -> VisualizeResult:  # fmt: skip
     """Optimise the images and write a page (`.html`), a sheet (`.png`) or a folder of tensors."""
     module, image_input = load_image_model(source)
     module = module.to(device)
+    check_join(join, module)
     chosen = preset(settings, size, steps)
     example = torch.full((1, 3, *chosen.size), 0.5, device=device)
     available = layer_shapes(module, [layer], image_input(example))[layer][0]
@@ -168,6 +170,9 @@ def visualize_model(
         n_natural=looked_at, controls=beside, examples=examples,
     )  # fmt: skip
     write_gallery(gallery, out)
+    if join is not None:
+        page = gallery_report(gallery)
+        join_page(join, page, module, result.provenance, command="visualize", out=out)
     return _described(gallery, source, layer, out)
 
 
