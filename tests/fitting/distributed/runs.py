@@ -23,6 +23,7 @@ from modelassay.core.provenance import hash_tensors
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import (
     AbsTopK,
+    AnnealedL1,
     BatchTopK,
     Gated,
     GroupMax,
@@ -55,6 +56,7 @@ RECIPES: dict[str, Recipe] = {
     "JumpReLU": JumpReLU(width=WIDTH, target_l0=float(K), bandwidth=1.0),
     "JumpReLU, tanh": JumpReLU(width=WIDTH, penalty="tanh", coefficient=0.01, bandwidth=1.0),
     "ReLU + L1": ReLUL1(width=WIDTH, l1_coefficient=0.5),
+    "annealed": AnnealedL1(width=WIDTH, l1_coefficient=0.5),
 }
 
 

@@ -9,11 +9,12 @@ import torch
 from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.batch import EncoderBatch
 from modelassay.decompositions.dictionary import Recipe
-from modelassay.decompositions.recipes import AnnealedL1, GroupMax, JumpReLU, TopK
+from modelassay.decompositions.recipes import GroupMax, JumpReLU, TopK
 from modelassay.decompositions.sparsifier import Sparsifier
 from modelassay.decompositions.sparsifiers import BatchTopKActivation, JumpReLUActivation
 from modelassay.fitting.distributed.learner import SharedLearner
 from modelassay.fitting.distributed.sparsifiers import encode, part_of
+from modelassay.fitting.objectives.pre_activation import PreActivation
 from modelassay.fitting.options import TrainingOptions
 from modelassay.fitting.resampling import Resampling
 from modelassay.fitting.schedules import Schedule
@@ -57,7 +58,11 @@ def test_a_process_holds_its_latents_alone():
     [
         (TopK(width=40), {"resampling": Resampling()}, "leave resampling as it is by default"),
         (TopK(width=40), {"parametrisation": lambda dictionary: None}, "leave parametrisation"),
-        (AnnealedL1(width=40), {}, "registered for many processes; got AnnealedPower"),
+        (
+            TopK(width=40),
+            {"objectives": (PreActivation(coefficient=1e-3),)},
+            "registered for many processes; got PreActivation",
+        ),
     ],
 )
 def test_trainings_that_would_become_others_are_refused(

@@ -21,6 +21,7 @@ from modelassay.fitting.distributed.collectives import sum_, sum_values
 from modelassay.fitting.distributed.dead_latents import SharedDeadLatents
 from modelassay.fitting.distributed.mesh import ProcessMesh
 from modelassay.fitting.distributed.selection import kept_per_token
+from modelassay.fitting.objectives.annealed import AnnealedPower
 from modelassay.fitting.objectives.auxk import AuxK
 from modelassay.fitting.objectives.gated import GateL1, GateReconstruction
 from modelassay.fitting.objectives.l0 import L0, Tanh, TargetL0, mean_l0
@@ -73,6 +74,39 @@ def _(objective: TargetL0, mesh: ProcessMesh, latents: SharedDeadLatents) -> Obj
 @across_processes.register
 def _(objective: AuxK, mesh: ProcessMesh, latents: SharedDeadLatents) -> Objective:
     return SharedAuxK(term=objective, mesh=mesh, latents=latents)
+
+
+@across_processes.register
+def _(objective: AnnealedPower, mesh: ProcessMesh, latents: SharedDeadLatents) -> Objective:
+    del latents
+    return SharedAnnealedPower(objective, mesh)
+
+
+class SharedAnnealedPower(AnnealedPower):
+    """`AnnealedPower`, whose coefficient follows sums over all latents and tokens.
+
+    Args:
+        term: the term as it is in one process, before its first step.
+        mesh: the processes.
+    """
+
+    def __init__(self, term: AnnealedPower, mesh: ProcessMesh) -> None:
+        super().__init__(
+            coefficient=float(term.state()["coefficient"]),
+            p_end=term.p_end,
+            p_steps=term.p_steps,
+            start_share=term.start_share,
+            end_share=term.end_share,
+        )
+        self._mesh = mesh
+
+    def __call__(self, forward: Forward) -> Float[Tensor, ""]:
+        """The term's value on this process's tokens, all latents counted."""
+        return sum_values(super().__call__(forward), self._mesh.latents)
+
+    def over_all(self, sums: Float[Tensor, " power"]) -> Float[Tensor, " power"]:
+        """See `AnnealedPower.over_all`; the same on every process."""
+        return sum_(sums, self._mesh.everyone) / self._mesh.token_shards
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -55,6 +55,10 @@ class AnnealedPower:
         self._coefficient = torch.tensor(coefficient)
         self._recent = torch.zeros(_RECENT, 2)  # sums at p and at the next p
 
+    def over_all(self, sums: Float[Tensor, " power"]) -> Float[Tensor, " power"]:
+        """Sums over the latents and means over the tokens that are not here, too."""
+        return sums
+
     @property
     def p(self) -> float:
         """The present power."""
@@ -71,7 +75,7 @@ class AnnealedPower:
         with torch.no_grad():
             coming = _sum_of_powers(values, self._power(self.falls + 1)) / n
             self._recent = self._recent.to(penalty.device)
-            self._recent[self._seen % _RECENT] = torch.stack([penalty.detach(), coming])
+            self._recent[self._seen % _RECENT] = self.over_all(torch.stack([penalty, coming]))
         self._seen += 1
         self._coefficient = self._coefficient.to(penalty.device)
         return self._coefficient * forward.sparsity_factor * penalty / forward.total_variance
