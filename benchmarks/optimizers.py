@@ -32,9 +32,9 @@ RECIPE = TopK(width=1024, k=16)
 REPORTED = (0, 1, 2)
 CHOOSING = (10, 11)
 GRID: dict[OptimizerName, tuple[float, ...]] = {
-    "adam": (0.3, 1, 3),
+    "adam": (0.3, 0.5, 1, 2, 3),
     "signum": (0.03, 0.1, 0.2, 0.3, 1),
-    "muon": (0.3, 0.5, 1, 3),
+    "muon": (0.3, 0.5, 1, 1.5, 2, 3),
 }
 AROUND_THE_DEFAULT = (0.3, 1.0, 3.0)
 
