@@ -1,7 +1,8 @@
 """What a twin of the bundled model learns, where and when: the map in docs/probes.md.
 
     python -m tools.bundled.train --steps 512 --batch 8 --keep-checkpoints --out ../twin
-    python -m benchmarks.probe_history ../twin/checkpoints [--steps 0,4,16,64,128,256,512]
+    python -m benchmarks.probe_history ../twin/checkpoints --steps 0,16,64,128,256,512 \
+        --items 600 --tokens 24000
 
 Prints the table of concepts at the last step and the leads by step, and writes the picture to
 docs/images/probe_history.svg, or where --out says. The probes read held-out files.
@@ -19,7 +20,7 @@ from modelassay.explain.code_state import code_state
 from modelassay.observe.probes.checkpoints import Checkpoint, probe_history
 from modelassay.observe.probes.sweep_items import too_few
 from modelassay.observe.probes.training_history import TrainingHistory
-from modelassay.report.history_picture import history_picture
+from modelassay.report.history_picture import history_picture, site_labels
 from modelassay.report.probe_history import as_text
 from modelassay.subjects.load import load_subject
 
@@ -52,14 +53,15 @@ def measured(
 def leads(history: TrainingHistory) -> str:
     """For each concept, the lead over the best control at the chosen site of every step."""
     sites, (value, low, _) = history.chosen_sites(), history.bounds("lead")
+    names = site_labels(history.sites)
     lines = ["lead at the chosen site, * where its interval lies above 0"]
     lines.append(" " * 20 + "".join(f"{step:>12}" for step in history.steps))
     for number, concept in enumerate(history.concepts):
         cells: list[str] = []
         for step, site in enumerate(sites[number].tolist()):
             mark = "*" if low[number, site, step] > 0 else " "
-            place = history.sites[site].removeprefix("resid_")
-            cells.append(f"{float(value[number, site, step]):+.2f}{mark}{place:>6}"[:11].rjust(12))
+            lead = f"{float(value[number, site, step]):+.2f}{mark}"
+            cells.append(f"{lead} ({names[site]})".rjust(12))
         lines.append(f"{concept:<20}" + "".join(cells))
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ TITLES: dict[Measure, str] = {
 }
 _COLUMNS = 4
 _LABEL, _GAP, _TITLE, _FOOT = 6.3, 22.0, 26.0, 30.0
-_HIGH, _WIDE, _NARROW = 15.0, 20.0, 11.0
+_HIGH, _WIDE, _NARROW = 15.0, 24.0, 11.0
 _MOST_WIDE = 12  # steps from which cells are narrow
 _TOP, _LEGEND = 58.0, 150.0
 
@@ -25,7 +25,7 @@ _TOP, _LEGEND = 58.0, 150.0
 def history_picture(history: TrainingHistory, measure: Measure = "lead") -> str:
     """Small multiples with one colour scale: amber above 0, blue below.
 
-    A dot marks cells whose 95 % interval lies above 0.
+    The largest value has the full colour; as far below 0, or further, a cell is full blue. A dot marks cells whose 95 % interval lies above 0.
     """
     values, low, high = history.bounds(measure)
     n_steps, n_sites = len(history.steps), len(history.sites)
@@ -34,9 +34,9 @@ def history_picture(history: TrainingHistory, measure: Measure = "lead") -> str:
     left = 14 + _LABEL * max(map(len, rows))
     panel = max(cell * n_steps, 130.0)
     height = _TITLE + _HIGH * n_sites + _FOOT
-    full = _full(float(values.abs().nan_to_num().max()))
+    full = _full(float(values.nan_to_num().max()))
     parts = [
-        svg.text(12, 20, f"{history.subject}: {TITLES[measure].lower()}", size=13, bold=True),
+        svg.text(12, 20, f"{history.subject}: {_title(measure)}", size=13, bold=True),
         svg.text(12, 37, "Layers upwards, training steps across; a dot: interval above 0",
                  colour=svg.MUTED),
     ]  # fmt: skip
@@ -63,6 +63,10 @@ def history_picture(history: TrainingHistory, measure: Measure = "lead") -> str:
     parts += _scale(width - _LEGEND - 66, full)
     bands = math.ceil(len(history.concepts) / _COLUMNS)
     return svg.document(width, _TOP + bands * height, parts, TITLES[measure])
+
+
+def _title(measure: Measure) -> str:
+    return TITLES[measure][0].lower() + TITLES[measure][1:]
 
 
 def site_labels(sites: tuple[str, ...]) -> tuple[str, ...]:
