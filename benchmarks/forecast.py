@@ -17,7 +17,8 @@ from modelassay.activations.streaming import stream_harvest
 from modelassay.decompositions.dictionary import Recipe
 from modelassay.decompositions.recipes import BatchTopK, JumpReLU, Matryoshka, ReLUL1, TopK
 from modelassay.fitting.forecast import forecast
-from modelassay.fitting.forecast_job import DictionaryShape, Job
+from modelassay.fitting.forecast_dictionary import DictionaryShape
+from modelassay.fitting.forecast_job import Job
 from modelassay.fitting.forecast_measure import measure_hardware
 from modelassay.fitting.forecast_model import blocks_until, model_shape
 
