@@ -25,7 +25,8 @@ _TOP, _LEGEND = 58.0, 150.0
 def history_picture(history: TrainingHistory, measure: Measure = "lead") -> str:
     """Small multiples with one colour scale: amber above 0, blue below.
 
-    The largest value has the full colour; as far below 0, or further, a cell is full blue. A dot marks cells whose 95 % interval lies above 0.
+    The largest value has the full colour; as far below 0, or further, a cell is full blue. A dot
+    marks cells whose 95 % interval lies above 0.
     """
     values, low, high = history.bounds(measure)
     n_steps, n_sites = len(history.steps), len(history.sites)
