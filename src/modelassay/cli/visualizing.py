@@ -147,6 +147,8 @@ def visualize_model(
     available = layer_shapes(module, [layer], image_input(example))[layer][0]
     numbers = parse_channels(channels, available)
     targets = make_targets(kind, layer, numbers)
+    # Before the long work: a folder without images is refused at once.
+    photographs = None if natural is None else ImageFolder(natural, chosen.size)
     apart = -FACET_WEIGHT * FacetSimilarity(layer) if facets > 1 else None
     result = render(
         module, targets, settings=chosen, image_input=image_input, facets=facets,
@@ -154,9 +156,9 @@ def visualize_model(
     )  # fmt: skip
     best, looked_at = _natural(module, targets, natural, image_input, chosen, facets)
     examples = None
-    if natural is not None and kind != "layer":
+    if photographs is not None and kind != "layer":
         examples = find_image_examples(
-            module, layer, ImageFolder(natural, chosen.size), channels=numbers,
+            module, layer, photographs, channels=numbers,
             image_input=image_input, seed=seed, progress=default_progress(),
         )  # fmt: skip
     beside = None

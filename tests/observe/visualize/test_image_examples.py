@@ -8,7 +8,6 @@ from modelassay.core.errors import (
     NonFiniteError,
     ShapeError,
     TooFewTokensError,
-    UnknownNameError,
     ValueRangeError,
 )
 from modelassay.core.randomness import generator
@@ -153,7 +152,7 @@ def test_what_cannot_be_answered_is_refused(tmp_path):
         found(channels=[0, 2])
     with pytest.raises(ValueRangeError, match=r"shape \[unit, 2\]; got \[1, 3\]"):
         found(directions=torch.ones(1, 3))
-    with pytest.raises(UnknownNameError, match="A folder of images"):
+    with pytest.raises(TooFewTokensError, match="got none at"):
         ImageFolder(tmp_path, (8, 8))
     with pytest.raises(ShapeError, match="Repeat the grey channel"):
         LoadedImages(torch.rand(2, 1, 8, 8))

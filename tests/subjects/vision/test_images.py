@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modelassay.core.errors import CorruptFileError, UnknownNameError
+from modelassay.core.errors import CorruptFileError, TooFewTokensError
 from modelassay.subjects.vision.images import image_files, read_image, read_images, read_png
 from modelassay.subjects.vision.jpeg import read_jpeg
 from modelassay.subjects.vision.squeezenet import load_squeezenet
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         read_png(png(pixels, 2, 0, depth=16), "a.png")
     with pytest.raises(CorruptFileError, match=r"a\.png must be a whole PNG file"):
         read_png(png(pixels, 2, 0)[:45], "a.png")
-    with pytest.raises(UnknownNameError, match="A folder of images"):
+    with pytest.raises(TooFewTokensError, match="got none at"):
         image_files(tmp_path)
 
 

@@ -43,7 +43,7 @@ class ImageFolder:
     come out alike; grey files have three equal channels.
 
     Raises:
-        UnknownNameError: if there are none.
+        TooFewTokensError: if there are none.
     """
 
     folder: Path

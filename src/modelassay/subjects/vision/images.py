@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelassay.core.errors import CorruptFileError, UnknownNameError
+from modelassay.core.errors import CorruptFileError, TooFewTokensError
 from modelassay.subjects.vision.jpeg import read_jpeg
 
 ENDINGS = (".jpg", ".jpeg", ".png")
@@ -24,12 +24,16 @@ def image_files(folder: str | Path) -> list[Path]:
     """The images in a folder and those below it, in order of their names.
 
     Raises:
-        UnknownNameError: if there are none.
+        TooFewTokensError: if there are none, or no such folder.
     """
     folder = Path(folder).expanduser()
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     if not found:
-        raise UnknownNameError("A folder of images (JPEG or PNG)", str(folder), [])
+        what = "none" if folder.is_dir() else "no such folder"
+        raise TooFewTokensError(
+            "A folder of images must hold JPEG or PNG files, itself or in folders below it; got "
+            f"{what} at {str(folder)!r}. Name another."
+        )
     return found
 
 
