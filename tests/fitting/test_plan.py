@@ -73,7 +73,7 @@ def test_other_optimisers_have_a_rate_of_their_own_in_proportion_to_adams():
     )
     assert adam == default_learning_rate(1024, 500)
     assert signum == pytest.approx(0.2 * adam)
-    assert muon == pytest.approx(0.5 * adam)
+    assert muon == pytest.approx(1.5 * adam)
     made = plan(options=TrainingOptions(optimizer="signum"))
     assert made.learning_rates == (default_learning_rate(64, 10, "signum"),)
 

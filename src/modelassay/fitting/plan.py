@@ -35,7 +35,7 @@ def default_learning_rate(width: int, steps: int, optimizer: OptimizerName = "ad
     return _RATE_AS_ADAMS[optimizer] * adam
 
 
-_RATE_AS_ADAMS: dict[OptimizerName, float] = {"adam": 1.0, "signum": 0.2, "muon": 0.5}
+_RATE_AS_ADAMS: dict[OptimizerName, float] = {"adam": 1.0, "signum": 0.2, "muon": 1.5}
 """Ours, from a grid on two seeds of the bundled model (`benchmarks/optimizers.py choose`): where
 explained variance is within two points of the best one and few latents fall silent."""
 
