@@ -9,13 +9,13 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
 from modelassay.cli.convert import Written
-from modelassay.cli.main import app
-from modelassay.cli.schemas import (
+from modelassay.cli.convert_schemas import (
     ConvertAllResult,
     ConvertCrossLayerResult,
     ConvertListResult,
     ConvertResult,
 )
+from modelassay.cli.main import app
 from modelassay.decompositions.cross_layer import CrossLayerTranscoder, Source
 from modelassay.decompositions.cross_layer_storage import save_cross_layer
 from modelassay.decompositions.decoder_rows import HeldRows

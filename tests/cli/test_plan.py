@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
 from modelassay.cli.main import app
+from modelassay.cli.plan_schemas import PlanResult
 from modelassay.cli.plan_text import in_bytes, in_hours
-from modelassay.cli.schemas import PlanResult
 
 NUMBERS = ("--parameters", "7e9", "--d-model", "4096", "--layers", "32")
 LARGE = (*NUMBERS, "--width", "1e7", "--k", "64", "--tokens", "1e11", "--batch-tokens", "65536")

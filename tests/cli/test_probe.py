@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
 from modelassay.cli.main import app
-from modelassay.cli.schemas import ProbeResult
+from modelassay.cli.probe_schemas import ProbeResult
 
 SOURCE = (
     'def area{n}(width, height):\n    """The area of a thing {n}."""\n    return width * {n}\n\n\n'

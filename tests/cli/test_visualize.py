@@ -11,7 +11,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from typer.testing import CliRunner, Result
 
 from modelassay.cli.main import app
-from modelassay.cli.schemas import VisualizeResult
+from modelassay.cli.visualize_schemas import VisualizeResult
 from modelassay.cli.visualizing import load_image_model, parse_channels
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.core.randomness import generator

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 import modelassay
+from modelassay import cli
 from modelassay.audit.verdict import THRESHOLDS
-from modelassay.cli import schemas
 from modelassay.cli.main import app
 from modelassay.testbeds.catalogue import TESTBEDS
 
@@ -58,9 +59,10 @@ def module_text(name: str) -> str:
 
 
 def json_objects(_: str) -> str:
-    """Every object of `modelassay.cli.schemas`, as a table of its keys."""
-    source = inspect.getsource(schemas)
-    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    """Every object of the command line's modules of schemas, as a table of its keys."""
+    sources = sorted(Path(cli.__path__[0]).glob("*schemas.py"))
+    bodies = [ast.parse(source.read_text()).body for source in sources]
+    classes = [node for body in bodies for node in body if isinstance(node, ast.ClassDef)]
     classes.sort(key=lambda node: not node.name.endswith("Result"))  # what is printed comes first
     known = {node.name for node in classes}
     return "\n\n".join(_json_object(node, known) for node in classes)

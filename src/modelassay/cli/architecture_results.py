@@ -5,12 +5,12 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from modelassay.cli.schemas import (
-    SCHEMA_VERSION,
+from modelassay.cli.architecture_schemas import (
     ArchitectureCheckResult,
     ArchitectureListResult,
     ArchitectureVerdict,
 )
+from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.decompositions.recipes import RECIPES, Recipe
 from modelassay.fitting.conformance import check_architecture

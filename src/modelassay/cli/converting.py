@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from modelassay.cli.schemas import (
-    SCHEMA_VERSION,
+from modelassay.cli.convert_schemas import (
     ConvertAllResult,
     ConvertCrossLayerResult,
     ConvertListResult,
     ConvertResult,
 )
+from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.core.randomness import derived
 from modelassay.decompositions.cross_layer import CrossLayerTranscoder
 from modelassay.decompositions.decomposition import Decomposition

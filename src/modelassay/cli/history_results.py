@@ -15,8 +15,9 @@ from modelassay.audit.run import read_corpus
 from modelassay.cli.history_schemas import HistoryConcept, HistoryResult
 from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
+from modelassay.cli.probe_schemas import ProbeMeasured
 from modelassay.cli.probing import read_prompts
-from modelassay.cli.schemas import SCHEMA_VERSION, ProbeMeasured, ProvenanceEntry
+from modelassay.cli.schemas import SCHEMA_VERSION, ProvenanceEntry
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.core.files import jsonable, write_atomically, write_json
 from modelassay.core.progress import default_progress

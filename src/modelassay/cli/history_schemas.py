@@ -4,7 +4,8 @@ from typing import Literal
 
 from typing_extensions import TypedDict  # pydantic, which checks these in the tests, wants this one
 
-from modelassay.cli.schemas import ProbeMeasured, ProvenanceEntry
+from modelassay.cli.probe_schemas import ProbeMeasured
+from modelassay.cli.schemas import ProvenanceEntry
 
 
 class HistoryConcept(TypedDict):

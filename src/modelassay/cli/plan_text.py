@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from modelassay.cli.schemas import PlanHardware, PlanResult
+from modelassay.cli.plan_schemas import PlanHardware, PlanResult
 
 _WIDTH = 96
 _MEMORY = {

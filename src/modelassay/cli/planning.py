@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from modelassay.cli.options import Kind, OptimizerName
+from modelassay.cli.plan_schemas import PlanHardware, PlanResult
 from modelassay.cli.recipes import recipe_of
-from modelassay.cli.schemas import SCHEMA_VERSION, PlanHardware, PlanResult
+from modelassay.cli.schemas import SCHEMA_VERSION
 from modelassay.core.errors import ValueRangeError
 from modelassay.core.files import jsonable
 from modelassay.fitting.forecast import Forecast, forecast

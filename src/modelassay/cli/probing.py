@@ -12,15 +12,14 @@ from modelassay.activations.corpus import TokenizedCorpus, tokenize
 from modelassay.audit.run import read_corpus
 from modelassay.cli.joining import check_join, join_page
 from modelassay.cli.output import claim_folder
-from modelassay.cli.schemas import (
-    SCHEMA_VERSION,
+from modelassay.cli.probe_schemas import (
     ProbeControl,
     ProbeEffect,
     ProbeMeasured,
     ProbeResult,
     ProbeSite,
-    ProvenanceEntry,
 )
+from modelassay.cli.schemas import SCHEMA_VERSION, ProvenanceEntry
 from modelassay.core.errors import CorruptFileError, UnknownNameError, ValueRangeError
 from modelassay.core.files import write_json, write_tensors
 from modelassay.core.progress import default_progress

@@ -4,8 +4,8 @@ import math
 import textwrap
 from pathlib import Path
 
-from modelassay.cli.schemas import (
-    SCHEMA_VERSION,
+from modelassay.cli.schemas import SCHEMA_VERSION
+from modelassay.cli.testbed_schemas import (
     ArmEntry,
     TestbedCheckResult,
     TestbedListResult,

@@ -11,12 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
 from modelassay.cli.joining import check_join, join_page
-from modelassay.cli.schemas import (
-    SCHEMA_VERSION,
-    ImageExampleEntry,
-    VisualizeEntry,
-    VisualizeResult,
-)
+from modelassay.cli.schemas import SCHEMA_VERSION
+from modelassay.cli.visualize_schemas import ImageExampleEntry, VisualizeEntry, VisualizeResult
 from modelassay.core.errors import UnknownNameError, ValueRangeError
 from modelassay.core.files import read_json, write_atomically
 from modelassay.core.progress import default_progress
