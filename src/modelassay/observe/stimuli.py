@@ -16,10 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from modelassay.core.errors import ShapeError, ValueRangeError
+from modelassay.observe.stimulus_shapes import (
+    across,
+    coordinates,
+    from_arc,
+    side,
+    stroke,
+    texture,
+)
 
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709
 _LEAST = 8  # pixels; in fewer, no contour has two sides (ours)
-_BAND = 0.25  # octaves to either side of a texture's frequency (ours)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +75,7 @@ def gratings(
         _check(0 < frequency <= 0.5, "frequency", "above 0 and at most 1/2", frequency)
 
     def draw(angle: float, frequency: float, phase: float) -> Tensor:
-        return torch.cos(2 * math.pi * frequency * _across(size, angle) - phase)
+        return torch.cos(2 * math.pi * frequency * across(size, angle) - phase)
 
     axes = (
         StimulusAxis(name="orientation", values=angles(orientations, math.pi), period=math.pi),
@@ -88,7 +95,7 @@ def edges(
     """A straight edge, bright on the side that the direction points to; offsets in pixels."""
 
     def draw(angle: float, offset: float) -> Tensor:
-        return _side(_across(size, angle) - offset)
+        return side(across(size, angle) - offset)
 
     axes = (_turn(directions), StimulusAxis(name="offset", values=tuple(offsets)))
     return _drawn("edges", size, axes, draw, contrast)
@@ -105,7 +112,7 @@ def bars(
     """A long bar, bright (polarity 1) or dark (-1) on grey."""
 
     def draw(angle: float, polarity: float, offset: float) -> Tensor:
-        return polarity * _stroke((_across(size, angle) - offset).abs(), thickness)
+        return polarity * stroke((across(size, angle) - offset).abs(), thickness)
 
     axes = (
         StimulusAxis(name="orientation", values=angles(orientations, math.pi), period=math.pi),
@@ -150,14 +157,14 @@ def curves(
     longest = (length or size / 3) / 2
 
     def draw(angle: float, radius: float, kind: float, offset: float) -> Tensor:
-        away, along = _from_arc(size, angle, radius, offset)
+        away, along = from_arc(size, angle, radius, offset)
         half = min(longest, math.pi * radius / 2)
         # Fades over 4 pixels: a sharp end is itself a contour.
         present = ((half - along) / 4 + 0.5).clamp(0, 1)
         if kind < 2:
-            return (1 - 2 * kind) * _stroke(away.abs(), thickness) * present
+            return (1 - 2 * kind) * stroke(away.abs(), thickness) * present
         nearby = ((half - away.abs()) / 4 + 0.5).clamp(0, 1)
-        return (5 - 2 * kind) * _side(away) * present * nearby
+        return (5 - 2 * kind) * side(away) * present * nearby
 
     axes = (
         _turn(directions),
@@ -188,11 +195,11 @@ def high_low_boundaries(
         ValueRangeError: if not 0 < low < high <= 1/2.
     """
     _check(0 < low < high <= 0.5, "low and high", "ordered in 0 … 1/2", low)
-    fine = torch.stack([_texture(size, high, generator) for _ in range(samples)])
-    coarse = torch.stack([_texture(size, low, generator) for _ in range(samples)])
+    fine = torch.stack([texture(size, high, generator) for _ in range(samples)])
+    coarse = torch.stack([texture(size, low, generator) for _ in range(samples)])
 
-    def draw(angle: float, side: float, sample: float) -> Tensor:
-        share = torch.sigmoid(_across(size, angle)) if side == 0 else torch.tensor((1 + side) / 2)
+    def draw(angle: float, which: float, sample: float) -> Tensor:
+        share = torch.sigmoid(across(size, angle)) if which == 0 else torch.tensor((1 + which) / 2)
         # In quadrature, so that the contrast is the same everywhere.
         mixed = share.sqrt() * fine[int(sample)] + (1 - share).sqrt() * coarse[int(sample)]
         return (2 * deviation * mixed).clamp(-1, 1)
@@ -221,7 +228,7 @@ def colour_contrasts(
 
     def draw(hue: float, angle: float) -> Tensor:
         colour = math.cos(hue) * first + math.sin(hue) * second
-        return 2 * chroma * colour[:, None, None] * _side(_across(size, angle))
+        return 2 * chroma * colour[:, None, None] * side(across(size, angle))
 
     axes = (
         StimulusAxis(name="hue", values=angles(hues), period=2 * math.pi),
@@ -240,7 +247,7 @@ def dots(
     """A disc in the middle, bright (polarity 1) or dark (-1) on grey."""
 
     def draw(radius: float, polarity: float, offset: float) -> Tensor:
-        x, y = _coordinates(size)
+        x, y = coordinates(size)
         return polarity * (radius - torch.hypot(x - offset, y) + 0.5).clamp(0, 1)
 
     axes = (
@@ -294,43 +301,3 @@ def _drawn(
 def _check(holds: bool, what: str, must: str, value: float) -> None:
     if not holds:
         raise ValueRangeError(f"A stimulus's {what} must be {must}; got {value:g}. Choose another.")
-
-
-def _coordinates(size: int) -> tuple[Tensor, Tensor]:
-    place = torch.arange(size) - (size - 1) / 2
-    return place[None, :].expand(size, size), -place[:, None].expand(size, size)
-
-
-def _across(size: int, angle: float) -> Tensor:
-    x, y = _coordinates(size)
-    return x * math.cos(angle) + y * math.sin(angle)
-
-
-def _side(distance: Tensor) -> Tensor:
-    """-1 on one side and 1 on the other, within a pixel."""
-    return (2 * distance).clamp(-1, 1)
-
-
-def _stroke(distance: Tensor, thickness: float) -> Tensor:
-    return (thickness / 2 - distance + 0.5).clamp(0, 1)
-
-
-def _from_arc(size: int, angle: float, radius: float, offset: float) -> tuple[Tensor, Tensor]:
-    """Distance to the arc, positive inside, and distance along it from its middle."""
-    inward = _across(size, angle) - offset
-    sideways = _across(size, angle + math.pi / 2)
-    if math.isinf(radius):
-        return inward, sideways.abs()
-    from_centre = torch.hypot(radius - inward, sideways)
-    turned = torch.atan2(sideways, radius - inward).abs()
-    return radius - from_centre, radius * turned
-
-
-def _texture(size: int, frequency: float, generator: torch.Generator) -> Tensor:
-    """Gaussian noise of one band, with mean 0 and deviation 1."""
-    noise = torch.randn(size, size, generator=generator)
-    rows, columns = torch.fft.fftfreq(size), torch.fft.rfftfreq(size)
-    octaves = torch.log2(torch.hypot(rows[:, None], columns[None]).clamp_min(1e-9) / frequency)
-    kept = torch.fft.irfft2(torch.fft.rfft2(noise) * (octaves.abs() <= _BAND), s=(size, size))
-    _check(bool(kept.any()), "frequency", f"one that {size} pixels can hold", frequency)
-    return (kept - kept.mean()) / kept.std(correction=0)
