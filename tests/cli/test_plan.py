@@ -77,7 +77,7 @@ def test_the_text_says_all_of_it():
         "100,000,000,000 tokens in 1,525,878 steps of 65,536",
         "NVIDIA H200 SXM 141 GB, assumed",
         "8.19e+21",
-        "Adam's moments",
+        "optimiser's moments",
         "mostly compute",
         "sent by each device in a step",
         "Checkpoint: 983 GB",

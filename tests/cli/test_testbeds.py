@@ -7,13 +7,8 @@ import pytest
 from pydantic import TypeAdapter
 from typer.testing import CliRunner, Result
 
+from modelassay.cli import testbed_schemas as schemas
 from modelassay.cli.main import app
-from modelassay.cli.testbed_schemas import (
-    LeagueResult,
-    TestbedCheckResult,
-    TestbedListResult,
-    TestbedShowResult,
-)
 from tests.testbeds.one_file import BROKEN, write_example
 
 COMMANDS = ("list", "show", "check", "run")
@@ -46,7 +41,7 @@ def test_every_command_has_the_common_options_and_an_example(command: str) -> No
 def test_the_list_names_testbeds_and_methods(source: Path, tmp_path: Path) -> None:
     content = documented(
         run("list", "--from", source, "--json", "--out", tmp_path / "list.json"),
-        TestbedListResult,
+        schemas.TestbedListResult,
     )
     assert content["testbeds"][-1]["name"] == "sums"
     assert json.loads((tmp_path / "list.json").read_text("utf-8")) == content
@@ -57,7 +52,7 @@ def test_the_list_names_testbeds_and_methods(source: Path, tmp_path: Path) -> No
 def test_a_testbed_is_shown_with_arms_truths_and_known_numbers(source: Path) -> None:
     content = documented(
         run("show", "sums", "--from", source, "--known", "--json"),
-        TestbedShowResult,
+        schemas.TestbedShowResult,
     )
     assert [arm["name"] for arm in content["arms"]] == ["near", "far"]
     assert content["known"][0]["reproduced"]
@@ -66,7 +61,9 @@ def test_a_testbed_is_shown_with_arms_truths_and_known_numbers(source: Path) -> 
 
 
 def test_the_conformance_suite_passes(source: Path) -> None:
-    content = documented(run("check", "sums", "--from", source, "--json"), TestbedCheckResult)
+    content = documented(
+        run("check", "sums", "--from", source, "--json"), schemas.TestbedCheckResult
+    )
     assert content["passed"]
     assert len(content["checks"]) > 5
 
@@ -75,7 +72,7 @@ def test_the_conformance_suite_passes(source: Path) -> None:
 def test_a_league_is_written_and_printed(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "league"
     asked = ("run", "--from", source, "--methods", "pca, random", "--seeds", "2", "--out", out)
-    content = documented(run(*asked, "--json"), LeagueResult)
+    content = documented(run(*asked, "--json"), schemas.LeagueResult)
     assert content == json.loads((out / "league.json").read_text("utf-8"))
     assert len(content["rows"]) == 2 * 2 * 2
     assert "<h2" in (out / "league.html").read_text("utf-8")

@@ -99,20 +99,20 @@ def test_cell_means_are_the_means_of_their_cells():
 
 def test_sparse_coding_finds_pairs_whatever_the_model_reads(testbed):
     size = replace(testbed.size, tokens=200_000, batch_tokens=256)
-    topk = METHODS["topk"].make(testbed.arms[0], size, 0)
-    scores = {arm.name: testbed.scores(arm, topk) for arm in testbed.arms}
+    found = METHODS["matryoshka"].make(testbed.arms[0], size, 0)
+    scores = {arm.name: testbed.scores(arm, found) for arm in testbed.arms}
     assert scores["additive"].v < 0.2 < scores["additive"].match_activations
     assert scores["xor"].v < 0.2
     assert scores["conjunction"].v == pytest.approx(0.5)
-    table = [testbed.affinities(topk) for _ in testbed.arms]
+    table = [testbed.affinities(found) for _ in testbed.arms]
     assert beyond_chance(discrimination(table), 3) == pytest.approx(0)
-    own = {arm.name: own_scores(WORLD, arm, topk) for arm in testbed.arms}
+    own = {arm.name: own_scores(WORLD, arm, found) for arm in testbed.arms}
     assert own["additive"]["composed"] > own["additive"]["product"]
     # The index tells the models apart through any faithful reconstruction.
     assert own["additive"]["interaction_index"] < 0.05
     assert own["xor"]["interaction_index"] > 0.95
     assert 0.3 < own["conjunction"]["interaction_index"] < 0.9
-    drawn = testbed.draw({"topk": topk})
+    drawn = testbed.draw({"topk": found})
     assert [grid.values.shape for grid in drawn] == [(16, 4)]
 
 

@@ -76,6 +76,7 @@ def steered(options: SteerOptions) -> SteerResult:
         raise ValueRangeError(
             "There must be at least one prompt; got none. Give --prompt, or a file with --prompts."
         )
+    behaviour = _behaviour(subject, options.targets)
     site, units = _units(subject, options)
     chosen = numbers(options.token_ids)
     steering = Steering(
@@ -89,7 +90,7 @@ def steered(options: SteerOptions) -> SteerResult:
         subject,
         steering,
         strengths,
-        _behaviour(subject, options.targets),
+        behaviour,
         prompts,
         _text(subject, options),
         n_random=options.random,

@@ -131,27 +131,27 @@ def encode_batch_topk(
     with torch.no_grad():
         found = screened_batch_topk(x, W_enc, b_enc, k, centre, buffer)
         if found is None:
-            found = _at_least(count, x, W_enc, b_enc, centre, buffer)
+            found = _at_least(k, x, W_enc, b_enc, centre, buffer)
         values, indices, offsets = keep_largest(*found, count=count)
     values = with_encoder_gradient(values, indices, x, W_enc, b_enc, centre, offsets)
     return values, indices, offsets
 
 
 def _at_least(
-    count: int,
+    k: int,
     x: Tensor,
     W_enc: Tensor,
     b_enc: Tensor,
     centre: Tensor | None,
     buffer: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All pre-activations above a bound that at least `count` exceed, or all positive ones."""
+    """All pre-activations above a bound that at least k a token exceed, or all positive ones."""
     bound: float | None = None
     bags: list[tuple[Tensor, Tensor, Tensor]] = []
     for chunk in pre_activation_chunks(x, W_enc, b_enc, centre, buffer):
-        bound = guess_bound(chunk, count // len(x)) if bound is None else bound
+        bound = guess_bound(chunk, k) if bound is None else bound
         bags.append(above(chunk, bound))
-    if sum(values.numel() for values, _, _ in bags) < count:
+    if sum(values.numel() for values, _, _ in bags) < k * len(x):
         # The first chunk's tokens were not typical of the batch.
         chunks = pre_activation_chunks(x, W_enc, b_enc, centre, buffer)
         bags = [above(chunk, 0.0) for chunk in chunks]

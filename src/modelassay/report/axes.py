@@ -35,7 +35,8 @@ class Axis:
             return _decades(self.low, self.high, about)
         step = _round_step((self.high - self.low) / about)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return tuple(round(i * step, 12) for i in range(first, last + 1))
+        digits = 12 - math.floor(math.log10(step))
+        return tuple(round(i * step, digits) for i in range(first, last + 1))
 
     def _scaled(self, value: float) -> float:
         if not self.log:
