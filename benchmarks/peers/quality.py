@@ -64,12 +64,16 @@ def best_rates(
     print("| trainer | rate | error | L0 | dead |\n|---|---|---|---|---|", flush=True)
     best: dict[str, float] = {}
     for trainer in trainers:
+        rates = rates_of(trainer, options.rates)
+        if len(rates) == 1:
+            best[trainer] = rates[0]
+            continue
         errors: dict[float, float] = {}
         with Worker(
             replace(job, trainer=trainer), peers, threads=options.threads, verbose=options.verbose
         ) as worker:
             worker.wait_until_ready()
-            for rate in options.rates or RATES[trainer]:
+            for rate in rates:
                 worker.ask(rate=rate)
                 worker.ask(steps=job.steps, units=False)
                 end = worker.ask(evaluate=True)
@@ -81,6 +85,13 @@ def best_rates(
                 )
         best[trainer] = min(errors, key=lambda rate: (math.isnan(errors[rate]), errors[rate]))
     return best
+
+
+def rates_of(trainer: str, asked: Sequence[str] | None) -> tuple[float, ...]:
+    """The rates to try: those asked for by ``trainer:rate`` or for all, or else the usual ones."""
+    pairs = [text.rpartition(":") for text in asked or ()]
+    found = tuple(float(rate) for name, _, rate in pairs if name in ("", trainer))
+    return found or RATES[trainer]
 
 
 def label(job: Job) -> str:
@@ -134,7 +145,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--windows", type=int, default=10, help="points of each curve")
     parser.add_argument("--trainers", default=",".join(TRAINERS), help="comma-separated")
-    parser.add_argument("--rates", type=float, nargs="+", help="of the sweep, for every trainer")
+    parser.add_argument(
+        "--rates", nargs="+",
+        help="of the sweep, for every trainer or as trainer:rate; a single one is taken as it is",
+    )  # fmt: skip
     parser.add_argument(
         "--own-window",
         action="store_true",
