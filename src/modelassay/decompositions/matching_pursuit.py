@@ -5,7 +5,6 @@ overlaps ``W_dec W_enc``, so that the k rounds need but the pre-activations and 
 gradient is exact and needs no graph of the rounds: see `_WithPursuitGradient`.
 """
 
-from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -17,7 +16,8 @@ from modelassay.core.errors import ValueRangeError
 from modelassay.decompositions.batch import BatchCodes, EncoderBatch
 from modelassay.decompositions.kernels import pre_activation_chunks
 from modelassay.decompositions.kernels_interface import Kernels, kernels_for
-from modelassay.decompositions.sparsifier import Sparsifier, register_sparsifier
+from modelassay.decompositions.pursuit_rounds import Rounds
+from modelassay.decompositions.sparsifier import register_sparsifier
 
 _NOTHING_LEFT = 10  # units of rounding of the first round's pre-activation (ours)
 _LARGEST_OVERLAPS = 2**28  # entries of all latents' overlaps, held at once: 1 GiB (ours)
@@ -30,7 +30,7 @@ _Rounds = tuple[Float[Tensor, "token round"], Int[Tensor, "token round"]]
 
 @final
 @register_sparsifier
-class MatchingPursuitActivation(Sparsifier):
+class MatchingPursuitActivation(Rounds):
     """Take the largest pre-activation, remove from the others what it explains, and again.
 
     With p the pre-activations, k times: ``i = argmax p``, ``z_i += p_i``, ``p -= p_i (W_dec
@@ -45,45 +45,6 @@ class MatchingPursuitActivation(Sparsifier):
 
     kind = "matching_pursuit"
     label = "Matching pursuit"
-    compares_latents = True
-    varies_k = True
-    values_are_pre_activations = False
-
-    def __init__(self, k: int, tolerance: float = 0.0) -> None:
-        """Make a sparsifier.
-
-        Args:
-            k: rounds, and so the most active latents of a token.
-            tolerance: rounds end once the largest pre-activation is at most this share of the
-                first round's, which is no later than the residual's norm is.
-        """
-        super().__init__()
-        self.k, self.tolerance = k, tolerance
-
-    def settings(self) -> dict[str, Any]:
-        """k and the tolerance."""
-        return {"k": self.k, "tolerance": self.tolerance}
-
-    @classmethod
-    def read(
-        cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
-    ) -> "MatchingPursuitActivation":
-        """See `Sparsifier.read`."""
-        del tensors
-        return cls(settings["k"], settings["tolerance"])
-
-    def select(
-        self, pre: Float[Tensor, "token width"]
-    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
-        """Refuse: pre-activations alone do not say how latents overlap.
-
-        Raises:
-            ValueRangeError: always.
-        """
-        raise ValueRangeError(
-            "Matching pursuit must know how latents overlap; got pre-activations alone, "
-            f"{list(pre.shape)}. Use select_with."
-        )
 
     def select_with(
         self,

@@ -1,6 +1,5 @@
 """The sparsifier of orthogonal matching pursuit: every round fits all values chosen so far anew."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,7 +17,8 @@ from modelassay.decompositions.least_squares import (
     nonnegative_least_squares,
     solve,
 )
-from modelassay.decompositions.sparsifier import Sparsifier, register_sparsifier
+from modelassay.decompositions.pursuit_rounds import Rounds
+from modelassay.decompositions.sparsifier import register_sparsifier
 
 _NOTHING_LEFT = 10  # units of rounding of the first round's pre-activation (ours)
 _ASYMMETRIC = 1e-2  # of the largest overlap: more is no rounding, of bfloat16 either (ours)
@@ -26,7 +26,7 @@ _ASYMMETRIC = 1e-2  # of the largest overlap: more is no rounding, of bfloat16 e
 
 @final
 @register_sparsifier
-class OrthogonalPursuitActivation(Sparsifier):
+class OrthogonalPursuitActivation(Rounds):
     """Take the largest of what is left of the pre-activations; fit all that was taken; again.
 
     With p the pre-activations and ``M = W_dec W_enc``, k times: ``i = argmax (p - z M)`` joins the
@@ -41,45 +41,6 @@ class OrthogonalPursuitActivation(Sparsifier):
 
     kind = "orthogonal_matching_pursuit"
     label = "Orthogonal matching pursuit"
-    compares_latents = True
-    varies_k = True
-    values_are_pre_activations = False
-
-    def __init__(self, k: int, tolerance: float = 0.0) -> None:
-        """Make a sparsifier.
-
-        Args:
-            k: rounds, and so the most active latents of a token.
-            tolerance: rounds end once the largest of what is left is at most this share of the
-                first round's.
-        """
-        super().__init__()
-        self.k, self.tolerance = k, tolerance
-
-    def settings(self) -> dict[str, Any]:
-        """k and the tolerance."""
-        return {"k": self.k, "tolerance": self.tolerance}
-
-    @classmethod
-    def read(
-        cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
-    ) -> "OrthogonalPursuitActivation":
-        """See `Sparsifier.read`."""
-        del tensors
-        return cls(settings["k"], settings["tolerance"])
-
-    def select(
-        self, pre: Float[Tensor, "token width"]
-    ) -> tuple[Float[Tensor, "token slot"], Int[Tensor, "token slot"]]:
-        """Refuse: pre-activations alone do not say how latents overlap.
-
-        Raises:
-            ValueRangeError: always.
-        """
-        raise ValueRangeError(
-            "Orthogonal matching pursuit must know how latents overlap; got pre-activations "
-            f"alone, {list(pre.shape)}. Use select_with."
-        )
 
     def select_with(
         self,
