@@ -118,6 +118,15 @@ def test_encoding_is_the_same_screened_or_not():
         torch.testing.assert_close(screened, plain)
 
 
+def test_tokens_at_the_centre_have_no_active_latent():
+    _, W_enc, _, centre = draw(2)
+    x = torch.zeros(TOKENS, D) + centre
+    with screening(True):
+        values, indices = encode_topk(x, W_enc, torch.zeros(WIDTH), 8, centre=centre)
+    assert values.shape == indices.shape == (TOKENS, 8)
+    assert not values.any()
+
+
 def test_where_bounds_tell_little_the_dense_product_is_left_to_decide():
     # One coordinate a thousand times as large as all others, on which no latent depends.
     x, W_enc, b_enc, _ = draw(1, spread=0.0)

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -196,6 +197,9 @@ def screened_topk(
         if not look.is_finite():
             return None
         candidates, latents = pad_bags(*look.above(look.below_topk(k)))
+        # Where all is 0, rough and exact, nothing exceeds the bound.
+        empty = (0, max(0, k - candidates.shape[1]))
+        candidates, latents = F.pad(candidates, empty), F.pad(latents, empty)
         best, places = candidates.topk(k, dim=1, sorted=False)
         values.append(best)
         indices.append(latents.gather(1, places))
